@@ -1,0 +1,3 @@
+"""vaegan_jax."""
+
+__version__ = "0.1.0"
