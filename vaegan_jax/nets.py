@@ -1,0 +1,374 @@
+"""Encoders, generators (a decoder is one) and discriminators: Flax Linen modules and nothing else.
+
+An encoder maps x [B, *shape] to (mean, log_var), both [B, latents]; a generator maps z [B, K] to pre-activations
+[B, *shape]; a discriminator maps x to (logits [B], features of `feature_layer` [B, ...]). The sizes at both ends are
+arguments of the call, so that an algorithm sets them in one place; the fields hold what lies between. `y` is a one-hot
+label [B, Y] or None, and joins every layer's input (Radford et al.'s conditional nets). All compute in `dtype`
+(bfloat16 on an accelerator) and keep their parameters, and return, in float32.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vaegan_jax.layers import Conv, ConvTranspose, Maxout
+
+Activation = Callable[[jax.Array], jax.Array]
+Shape = tuple[int, ...]
+Dtype = Literal["bfloat16", "float32"] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """N(mean, sd^2), as an initialiser that compares and hashes by value (jax's own are closures)."""
+
+    sd: float = 0.02
+    mean: float = 0.0
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return self.mean + self.sd * jax.random.normal(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform:
+    """U(-bound, bound)."""
+
+    bound: float = 0.05
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -self.bound, self.bound)
+
+
+@dataclasses.dataclass(frozen=True)
+class Glorot:
+    """Glorot & Bengio 2010: U(-a, a), a = sqrt(6 / (fan in + fan out))."""
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return nn.initializers.glorot_uniform()(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Constant:
+    value: float = 0.0
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return jnp.full(shape, self.value, dtype)
+
+
+Init = Normal | Uniform | Glorot | Constant
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """Slope 0.2 below zero, as in Radford et al. 2015."""
+    return jax.nn.leaky_relu(x, 0.2)
+
+
+def _with_label(x: jax.Array, y: jax.Array | None) -> jax.Array:
+    """Appends the label [B, Y] to vectors, or as constant maps to images."""
+    if y is None:
+        return x
+    maps = jnp.broadcast_to(y.reshape(y.shape[0], *(1,) * (x.ndim - 2), -1), (*x.shape[:-1], y.shape[-1]))
+    return jnp.concatenate([x, maps.astype(x.dtype)], axis=-1)
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def _feature(features: dict[str, jax.Array], layer: str) -> jax.Array:
+    if layer not in features:
+        raise ValueError(f"feature_layer is {layer!r}: this discriminator has {', '.join(features)}.")
+    return features[layer].astype(jnp.float32)
+
+
+class _Norm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) with a gain from N(1, .02) as in Radford et al.'s code; or nothing."""
+
+    kind: Literal["batch", "none"]
+    epsilon: float
+    momentum: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.kind == "none":
+            return x
+        return nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.momentum,
+            epsilon=self.epsilon,
+            scale_init=Normal(0.02, 1.0),
+            dtype=self.dtype,
+            name="batch",
+        )(x)
+
+
+class MLPEncoder(nn.Module):
+    """Fully connected: x of any shape -> hidden layers -> (mean, log_var). Kingma & Welling 2013, appendix C."""
+
+    hidden: tuple[int, ...] = (500,)
+    activation: Activation = nn.tanh
+    kernel_init: Init = Glorot()
+    bias_init: Init = Constant()
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, latents: int, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        h = _flat(x)
+        for i, width in enumerate(self.hidden):
+            h = self.activation(
+                nn.Dense(
+                    width, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name=f"hidden{i}"
+                )(h)
+            )
+        # One product for both heads: a half-width matrix leaves a core idle.
+        heads = nn.Dense(
+            2 * latents, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
+        )(h)
+        mean, log_var = jnp.split(heads.astype(jnp.float32), 2, axis=1)
+        return mean, log_var
+
+
+class MLPGenerator(nn.Module):
+    """Fully connected: z -> hidden layers -> pre-activations of any shape."""
+
+    hidden: tuple[int, ...] = (500,)
+    activation: Activation = nn.tanh
+    kernel_init: Init = Glorot()
+    bias_init: Init = Constant()
+    norm: Literal["batch", "none"] = "none"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, shape: Shape, y: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        h = z
+        for i, width in enumerate(self.hidden):
+            h = _with_label(h, y)
+            h = nn.Dense(
+                width,
+                self.norm == "none",
+                self.dtype,
+                kernel_init=self.kernel_init,
+                bias_init=self.bias_init,
+                name=f"hidden{i}",
+            )(h)
+            h = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"norm{i}")(h, train)
+            h = self.activation(h)
+        out = nn.Dense(
+            math.prod(shape), True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
+        )(_with_label(h, y))
+        return out.reshape(-1, *shape).astype(jnp.float32)
+
+
+class MLPDiscriminator(nn.Module):
+    """Fully connected: x of any shape -> hidden layers -> one logit. Layers: hidden0, hidden1, ... (activations)."""
+
+    hidden: tuple[int, ...] = (512, 512)
+    activation: Activation = leaky_relu
+    kernel_init: Init = Glorot()
+    bias_init: Init = Constant()
+    feature_layer: str = "hidden0"
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        h, features = _flat(x), {}
+        for i, width in enumerate(self.hidden):
+            h = nn.Dense(
+                width, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name=f"hidden{i}"
+            )(_with_label(h, y))
+            features[f"hidden{i}"] = h = self.activation(h)
+        logit = nn.Dense(1, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output")(
+            _with_label(h, y)
+        )
+        return logit[:, 0].astype(jnp.float32), _feature(features, self.feature_layer)
+
+
+class MaxoutDiscriminator(nn.Module):
+    """Goodfellow et al. 2014, released code: dropout, maxout, dropout, maxout, dropout, one logit.
+
+    Dropout (rng "dropout", when train) keeps input units with probability keep[0] and units of hidden layer i with
+    keep[1 + i], and divides by it. Layers: hidden0, hidden1, ...
+    """
+
+    hidden: tuple[int, ...] = (240, 240)
+    pieces: int = 5
+    keep: tuple[float, ...] = (0.8, 0.5, 0.5)
+    kernel_init: Init = Uniform(0.005)
+    bias_init: Init = Constant()
+    feature_layer: str = "hidden1"
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        if len(self.keep) != len(self.hidden) + 1:
+            raise ValueError(
+                f"keep has {len(self.keep)} entries: give {len(self.hidden) + 1}, the input's and each hidden layer's."
+            )
+        h, features = _flat(x), {}
+        for i, width in enumerate(self.hidden):
+            h = nn.Dropout(1 - self.keep[i], deterministic=not train)(_with_label(h, y))
+            h = Maxout(
+                width,
+                self.pieces,
+                dtype=self.dtype,
+                kernel_init=self.kernel_init,
+                bias_init=self.bias_init,
+                name=f"hidden{i}",
+            )(h)
+            features[f"hidden{i}"] = h
+        h = nn.Dropout(1 - self.keep[-1], deterministic=not train)(h)
+        logit = nn.Dense(1, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output")(h)
+        return logit[:, 0].astype(jnp.float32), _feature(features, self.feature_layer)
+
+
+def _check_image(net: str, shape: Shape, halvings: int) -> None:
+    factor = 2**halvings
+    if len(shape) != 3 or shape[0] % factor or shape[1] % factor:
+        raise ValueError(
+            f"{net} with {halvings} stride-2 layers takes images [H, W, C] with H and W divisible by {factor}, "
+            f"but the shape is {shape}: use other channels, another size, or an MLP net."
+        )
+
+
+class ConvEncoder(nn.Module):
+    """Strided convolutions, batch normalisation, ReLU; one hidden layer; (mean, log_var). Larsen et al. 2016, table 2."""
+
+    channels: tuple[int, ...] = (64, 128)
+    hidden: int = 1024
+    kernel: tuple[int, int] = (5, 5)
+    activation: Activation = nn.relu
+    kernel_init: Init = Normal(0.02)
+    norm: Literal["batch", "none"] = "batch"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, latents: int, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        _check_image("ConvEncoder", x.shape[1:], len(self.channels))
+        bias, h = self.norm == "none", x
+        for i, width in enumerate(self.channels):
+            h = Conv(
+                width, self.kernel, 2, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init, name=f"conv{i}"
+            )(h)
+            h = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"conv{i}_norm")(h, train)
+            h = self.activation(h)
+        h = nn.Dense(self.hidden, bias, self.dtype, kernel_init=self.kernel_init, name="hidden0")(_flat(h))
+        h = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name="hidden0_norm")(h, train)
+        heads = nn.Dense(2 * latents, True, self.dtype, kernel_init=self.kernel_init, name="output")(self.activation(h))
+        mean, log_var = jnp.split(heads.astype(jnp.float32), 2, axis=1)
+        return mean, log_var
+
+
+class ConvGenerator(nn.Module):
+    """DCGAN's generator: fully connected layers, then 5x5 fractionally strided convolutions, each doubling the size.
+
+    channels[0] maps at shape / 2^len(channels), the following after each doubling, the image's own channels last. The
+    defaults are Radford et al. 2015's MNIST nets (released code): fc 1024, fc 7*7*128, up to 64, up to 1; no biases
+    under batch normalisation. 64x64: channels=(1024, 512, 256, 128), hidden=() as in figure 1.
+    """
+
+    channels: tuple[int, ...] = (128, 64)
+    hidden: tuple[int, ...] = (1024,)
+    kernel: tuple[int, int] = (5, 5)
+    activation: Activation = nn.relu
+    kernel_init: Init = Normal(0.02)
+    norm: Literal["batch", "none"] = "batch"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    output_bias: bool = False
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, z: jax.Array, shape: Shape, y: jax.Array | None = None, *, train: bool = False) -> jax.Array:
+        ups = len(self.channels)
+        _check_image("ConvGenerator", shape, ups)
+        height, width = shape[0] // 2**ups, shape[1] // 2**ups
+        bias, h = self.norm == "none", z
+
+        def norm_act(name: str, h: jax.Array) -> jax.Array:
+            norm = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"{name}_norm")
+            return self.activation(norm(h, train))
+
+        for i, features in enumerate((*self.hidden, height * width * self.channels[0])):
+            h = nn.Dense(features, bias, self.dtype, kernel_init=self.kernel_init, name=f"hidden{i}")(_with_label(h, y))
+            h = norm_act(f"hidden{i}", h)
+        h = h.reshape(-1, height, width, self.channels[0])
+        for i, features in enumerate(self.channels[1:]):
+            h = ConvTranspose(
+                features,
+                self.kernel,
+                (2, 2),
+                use_bias=bias,
+                dtype=self.dtype,
+                kernel_init=self.kernel_init,
+                name=f"conv{i}",
+            )(_with_label(h, y))
+            h = norm_act(f"conv{i}", h)
+        out = ConvTranspose(
+            shape[2],
+            self.kernel,
+            (2, 2),
+            use_bias=self.output_bias,
+            dtype=self.dtype,
+            kernel_init=self.kernel_init,
+            name="output",
+        )
+        return out(_with_label(h, y)).astype(jnp.float32)
+
+
+class ConvDiscriminator(nn.Module):
+    """DCGAN's discriminator: 5x5 strided convolutions, leaky ReLU, no batch normalisation on the first; one logit.
+
+    The defaults are Radford et al. 2015's MNIST nets (released code). Layers: conv0, conv1, ... and hidden0, ... are a
+    layer's raw output, before its normalisation (what Larsen et al.'s code compares); conv0_activation, ... come after.
+    """
+
+    channels: tuple[int, ...] = (64, 128)
+    hidden: tuple[int, ...] = (1024,)
+    kernel: tuple[int, int] = (5, 5)
+    activation: Activation = leaky_relu
+    kernel_init: Init = Normal(0.02)
+    norm: Literal["batch", "none"] = "batch"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    output_bias: bool = False
+    feature_layer: str = "conv1"
+    dtype: Dtype = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+        _check_image("ConvDiscriminator", x.shape[1:], len(self.channels))
+        bias, h, features = self.norm == "none", x, {}
+
+        def layer(name: str, h: jax.Array, norm: Literal["batch", "none"]) -> jax.Array:
+            features[name] = h
+            h = _Norm(norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"{name}_norm")(h, train)
+            features[f"{name}_activation"] = h = self.activation(h)
+            return h
+
+        for i, width in enumerate(self.channels):
+            h = Conv(
+                width, self.kernel, 2, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init, name=f"conv{i}"
+            )(_with_label(h, y))
+            h = layer(f"conv{i}", h, self.norm if i else "none")
+        h = _flat(h)
+        for i, width in enumerate(self.hidden):
+            h = nn.Dense(width, bias, self.dtype, kernel_init=self.kernel_init, name=f"hidden{i}")(_with_label(h, y))
+            h = layer(f"hidden{i}", h, self.norm)
+        logit = nn.Dense(1, self.output_bias, self.dtype, kernel_init=self.kernel_init, name="output")(
+            _with_label(h, y)
+        )
+        return logit[:, 0].astype(jnp.float32), _feature(features, self.feature_layer)
+
+
+MLPDecoder = MLPGenerator
+ConvDecoder = ConvGenerator

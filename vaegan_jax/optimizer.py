@@ -1,0 +1,81 @@
+"""An optimiser as plain data: a frozen dataclass that hashes, compares, prints, and becomes flags and JSON."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+    """One update rule and its schedules; every schedule counts updates, from 0.
+
+    The learning rate at update t is
+        max(learning_rate / decay**t, floor) * (1 - clip((t - linear_from) / (linear_to - linear_from), 0, 1)).
+    """
+
+    rule: Literal["sgd", "adam", "adagrad", "rmsprop"] = "adam"
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """Adam's beta1; the momentum of sgd and rmsprop (v <- m v - lr g, so set it to 0 for none)."""
+    b2: float = 0.999
+    """Adam's beta2; the averaging factor of rmsprop's squared gradient."""
+    eps: float = 1e-8
+    l2: float = 0.0
+    """l2 * theta is added to every gradient (not decoupled): "weight decay" as in Theano-era code."""
+    decay: float = 1.0
+    floor: float = 0.0
+    linear_from: int = 0
+    linear_to: int = 0
+    """The rate falls linearly to 0 between these updates; equal: never."""
+    final_momentum: float | None = None
+    momentum_from: int = 1
+    momentum_to: int = 250
+    """sgd: momentum goes linearly to final_momentum between these epochs, constant within one."""
+    updates_per_epoch: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0.")
+        if not 0 <= self.momentum < 1 or not 0 <= self.b2 < 1:
+            raise ValueError(f"momentum is {self.momentum} and b2 {self.b2}: give numbers in [0, 1).")
+        if self.decay < 1:
+            raise ValueError(f"decay is {self.decay}: the rate is divided by it at each update, give 1 or more.")
+
+    def rate(self, count: jax.Array) -> jax.Array:
+        """Learning rate at update `count`, a float32 scalar."""
+        t = jnp.asarray(count, jnp.float32)
+        # A power of a number this close to 1 loses its digits in float32: go through the logarithm instead.
+        log_decay = math.log(self.decay)
+        rate = jnp.maximum(self.learning_rate * jnp.exp(-t * log_decay), self.floor)
+        if self.linear_to > self.linear_from:
+            rate *= 1 - jnp.clip((t - self.linear_from) / (self.linear_to - self.linear_from), 0, 1)
+        return rate
+
+    def momentum_at(self, count: jax.Array) -> jax.Array:
+        """Momentum at update `count`: pylearn2's MomentumAdjustor, which moves once an epoch."""
+        if self.final_momentum is None:
+            return jnp.float32(self.momentum)
+        epoch = jnp.asarray(count) // self.updates_per_epoch
+        share = jnp.clip((epoch - self.momentum_from) / (self.momentum_to - self.momentum_from), 0, 1)
+        return self.momentum + share * (self.final_momentum - self.momentum)
+
+    def transformation(self) -> optax.GradientTransformation:
+        """The rule as an optax transformation; its updates are to be added to the parameters."""
+        before = [optax.add_decayed_weights(self.l2)] if self.l2 else []
+        scale = optax.scale_by_learning_rate(self.rate)
+        if self.rule == "adam":
+            return optax.chain(*before, optax.scale_by_adam(self.momentum, self.b2, self.eps), scale)
+        if self.rule == "adagrad":
+            # The papers' Adagrad starts from an accumulator of 0 (optax's own default is 0.1).
+            return optax.chain(*before, optax.scale_by_rss(initial_accumulator_value=0.0, eps=self.eps), scale)
+        # eps outside the root: inside, 1e-8 would floor the root at 1e-4, above the gradients of a clipped critic.
+        first = [optax.scale_by_rms(self.b2, self.eps, eps_in_sqrt=False)] if self.rule == "rmsprop" else []
+        if self.momentum or self.final_momentum:
+            # After the rate, as in v <- m v - lr g: a velocity keeps the rates of its own past.
+            trace = optax.inject_hyperparams(optax.trace)(decay=self.momentum_at)
+            return optax.chain(*before, *first, scale, trace)
+        return optax.chain(*before, *first, scale)

@@ -1,0 +1,174 @@
+"""Player: one network's parameters, batch statistics, optimiser state and optional moving average.
+
+Also what every algorithm does with one: apply it, update it, check the batch that it is given.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+from vaegan_jax.optimizer import Optimizer
+
+Tree = Any
+Shape = tuple[int, ...]
+
+
+@struct.dataclass
+class Player:
+    """One network. `ema` is a moving average of params with its own buffers, or None."""
+
+    params: Tree
+    batch_stats: Tree
+    opt_state: optax.OptState
+    ema: Tree = None
+
+    def variables(self, *, averaged: bool = False) -> dict[str, Tree]:
+        """What Linen's apply takes; `averaged` takes the moving average of the parameters if there is one."""
+        params = self.ema if averaged and self.ema is not None else self.params
+        return {"params": params, "batch_stats": self.batch_stats}
+
+
+def create(variables: Mapping[str, Tree], optimizer: Optimizer, ema_decay: float | None = None) -> Player:
+    """A player from Linen's init: {"params": ..., "batch_stats": ... if the net normalises}."""
+    params = variables["params"]
+    ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
+    return Player(params, variables.get("batch_stats", {}), optimizer.transformation().init(params), ema)
+
+
+def update(
+    player: Player, optimizer: Optimizer, gradient: Tree, batch_stats: Tree = None, ema_decay: float | None = None
+) -> Player:
+    """One step of the optimiser on `gradient` (of what is minimised); new batch statistics if given."""
+    updates, opt_state = optimizer.transformation().update(gradient, player.opt_state, player.params)
+    params = optax.apply_updates(player.params, updates)
+    ema = player.ema
+    if ema_decay is not None:
+        ema = jax.tree.map(lambda a, p: ema_decay * a + (1 - ema_decay) * p, ema, params)
+    return Player(params, player.batch_stats if batch_stats is None else batch_stats, opt_state, ema)
+
+
+def apply(
+    net: nn.Module,
+    variables: Mapping[str, Tree],
+    *args: Any,
+    train: bool,
+    dropout: jax.Array | None = None,
+    **kwargs: Any,
+) -> tuple[Any, Tree]:
+    """net(*args) and its batch statistics: when train, normalised by this batch and updated; else the running ones."""
+    rngs = None if dropout is None else {"dropout": dropout}
+    if not train:
+        return net.apply(variables, *args, train=False, rngs=rngs, **kwargs), variables["batch_stats"]
+    out, changed = net.apply(variables, *args, train=True, rngs=rngs, mutable=["batch_stats"], **kwargs)
+    return out, changed.get("batch_stats", {})
+
+
+def initialize(net: nn.Module, key: jax.Array, *args: Any, **kwargs: Any) -> Mapping[str, Tree]:
+    """Linen's init in evaluation mode (so no dropout key), as one compiled program."""
+    return jax.jit(lambda key: net.init(key, *args, train=False, **kwargs))(key)
+
+
+def set_output_bias(variables: Mapping[str, Tree], value: jax.Array) -> Mapping[str, Tree]:
+    """Sets the bias of the layer "output": `value` [*shape], averaged over positions where the bias is per channel."""
+    params = dict(variables["params"])
+    if "bias" not in params.get("output", {}):
+        raise ValueError("data_mean sets the bias of the layer named 'output', but this net has none: give it one.")
+    bias = params["output"]["bias"]
+    flat = value.reshape(-1)
+    if flat.size != bias.size:
+        flat = value.reshape(-1, bias.size).mean(axis=0)
+    return {**variables, "params": {**params, "output": {**params["output"], "bias": flat.astype(bias.dtype)}}}
+
+
+def logit(probability: jax.Array, margin: float) -> jax.Array:
+    """log p / (1 - p), with p kept in [margin, 1 - margin]."""
+    p = jnp.clip(probability, margin, 1 - margin)
+    return jnp.log(p) - jnp.log1p(-p)
+
+
+def as_float(x: jax.Array) -> jax.Array:
+    """uint8 [0, 255] -> float32 [0, 1]; floats as float32."""
+    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+
+
+def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | None, num_classes: int) -> None:
+    """Refuses, while tracing, a batch that does not fit.
+
+    Args:
+        batch: {"x": [B, *shape] uint8 or float, "label": int [B] where num_classes > 0}; all with one more leading
+            axis of length `leading` where that is given.
+
+    Raises:
+        ValueError: what was given, and what is expected.
+    """
+    if not isinstance(batch, Mapping) or "x" not in batch:
+        raise ValueError(f'The batch is {_describe(batch)}: give a dict {{"x": [B, {_dims(shape)}]}}.')
+    x = batch["x"]
+    front = "B" if leading is None else f"{leading}, B"
+    expected = f"[{front}, {_dims(shape)}]"
+    given = tuple(x.shape)
+    if len(given) != (1 if leading is None else 2) + len(shape) or given[len(given) - len(shape) :] != tuple(shape):
+        raise ValueError(f'batch["x"] has shape {given}: {expected} is expected, as given to init.')
+    if leading is not None and given[0] != leading:
+        raise ValueError(f'batch["x"] has shape {given}: its first axis must hold config.batches_per_step = {leading}.')
+    if 0 in given:
+        raise ValueError(f'batch["x"] has shape {given}: it is empty, give at least one example.')
+    if x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(f'batch["x"] is {x.dtype}: give uint8 in [0, 255] or float (images in [0, 1]).')
+    if num_classes:
+        label = batch.get("label")
+        if label is None:
+            raise ValueError(
+                f'The config has {num_classes} classes, but the batch has no "label": give int32 [{front}].'
+            )
+        if label.shape != given[: len(given) - len(shape)] or not jnp.issubdtype(label.dtype, jnp.integer):
+            raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give int32 [{front}].')
+
+
+def check_shape(shape: Shape) -> Shape:
+    """The shape of one example as a tuple of positive ints."""
+    shape = tuple(shape)
+    if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
+        raise ValueError(f"shape is {shape}: give one example's shape, (H, W, C) for images or (D,) for vectors.")
+    return shape
+
+
+def one_hot(label: jax.Array | None, num_classes: int) -> jax.Array | None:
+    """Labels [B] as float32 [B, num_classes]; None for an unconditional config."""
+    return jax.nn.one_hot(label, num_classes) if num_classes else None
+
+
+def blocks(
+    draw: Callable[[jax.Array, jax.Array | None], jax.Array], key: jax.Array, n: int, size: int, label: jax.Array | None
+) -> jax.Array:
+    """The first n rows of draw(key of block i, label [size] of block i or None) for i = 0, 1, ...: memory of one block.
+
+    Row j depends on j // size and j % size alone, so a longer sample begins with the shorter one.
+    """
+    if n < 0:
+        raise ValueError(f"n is {n}: give how many to sample, 0 or more.")
+    count = max(-(-n // size), 1)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
+    if label is not None:
+        if label.shape != (n,):
+            raise ValueError(f"label has shape {tuple(label.shape)}: one label an example is expected, ({n},).")
+        label = jnp.resize(label, (count * size,)).reshape(count, size)
+    out = jax.lax.map(lambda args: draw(*args), (keys, label))
+    return out.reshape(count * size, *out.shape[2:])[:n]
+
+
+def gradient_norm(gradient: Tree) -> jax.Array:
+    return optax.global_norm(gradient)
+
+
+def _dims(shape: Shape) -> str:
+    return ", ".join(map(str, shape))
+
+
+def _describe(value: Any) -> str:
+    return f"a dict with {sorted(value)}" if isinstance(value, Mapping) else f"{type(value).__name__}"

@@ -1,0 +1,302 @@
+"""Variational autoencoder: auto-encoding variational Bayes (Kingma & Welling 2013), importance-weighted on request.
+
+p(x, z) = N(z; 0, I) p(x | z),  q(z | x) = N(z; mean(x), diag exp log_var(x))
+ELBO(x) = E_q[log p(x | z)] - KL(q(z | x) || p(z)), nats, summed over pixels, averaged over the batch.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vaegan_jax import losses, nets, state as players
+from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.state import Player
+
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The defaults are AEVB on MNIST: 784-500-20 tanh, Adagrad, all parameters from N(0, .01), MAP prior N(0, I)."""
+
+    latents: int = 20
+    encoder: nn.Module = dataclasses.field(default_factory=lambda: _aevb(nets.MLPEncoder))
+    decoder: nn.Module = dataclasses.field(default_factory=lambda: _aevb(nets.MLPDecoder))
+    likelihood: Literal["bernoulli", "gaussian", "gaussian_fixed"] = "bernoulli"
+    """gaussian: a log-variance for each pixel, from the decoder (AEVB, appendix C.2); gaussian_fixed: `variance`."""
+    binarize: Literal["fresh", "fixed", "none"] = "fresh"
+    """Bernoulli pixels: a fresh draw at each visit, one draw an image for ever (from its own bytes), grey soft targets."""
+    output: Literal["sigmoid", "linear"] = "sigmoid"
+    """The Gaussian mean: squashed to (0, 1) as AEVB does for Frey faces, or not."""
+    variance: float = 0.01
+    min_log_var: float = -7.0
+    """Learned log-variances stay above this (softly: gradients never vanish); constant pixels would send it to -inf."""
+    bound: Literal["elbo", "iwae"] = "elbo"
+    samples: int = 1
+    """Samples of z for each x: averaged under "elbo", importance-weighted under "iwae" (Burda et al. 2015)."""
+    kl: Literal["analytic", "monte_carlo"] = "analytic"
+    """AEVB's estimators B (eq. 7) and A (eq. 6)."""
+    gradient: Literal["reparameterised", "score_function"] = "reparameterised"
+    beta: float = 1.0
+    weight_prior: bool = True
+    """MAP: adds log N(theta; 0, I) / dataset_size to the bound."""
+    optimizer: Optimizer = Optimizer(rule="adagrad", learning_rate=0.02, eps=1e-10)
+    batch_size: int = 100
+    dataset_size: int = 60_000
+    splits: tuple[str, str, str] = ("train", "train[:0]", "test")
+    """Train, validation, test."""
+
+    batches_per_step = 1
+    num_classes = 0
+
+    def __post_init__(self) -> None:
+        if self.latents < 1 or self.samples < 1 or self.batch_size < 1 or self.dataset_size < 1:
+            raise ValueError(
+                f"latents, samples, batch_size and dataset_size are {self.latents}, {self.samples}, {self.batch_size} "
+                f"and {self.dataset_size}: give 1 or more."
+            )
+        if self.bound == "iwae" and (self.beta != 1 or self.gradient != "reparameterised"):
+            raise ValueError("bound is 'iwae': it is defined here with beta 1 and reparameterised gradients only.")
+
+
+def _aevb(net: Any) -> nn.Module:
+    return net(hidden=(500,), activation=nn.tanh, kernel_init=nets.Normal(0.01), bias_init=nets.Normal(0.01))
+
+
+def vectors(dim: int) -> Config:
+    """For x [B, dim]: MLPs, Gaussian with a linear mean and learned variances."""
+    hidden = (128, 128)
+    return Config(
+        latents=min(dim, 16),
+        encoder=nets.MLPEncoder(hidden=hidden, activation=nn.relu),
+        decoder=nets.MLPDecoder(hidden=hidden, activation=nn.relu),
+        likelihood="gaussian",
+        output="linear",
+        weight_prior=False,
+        optimizer=Optimizer(rule="adam", learning_rate=1e-3),
+        dataset_size=10_000,
+    )
+
+
+@struct.dataclass
+class State:
+    """Encoder and decoder share one optimiser, so they are one player: params {"encoder": ..., "decoder": ...}."""
+
+    step: jax.Array
+    model: Player
+    shape: tuple[int, ...] = struct.field(pytree_node=False)
+
+
+def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
+    """Fresh parameters for examples of `shape`. data_mean [*shape] in [0, 1] sets the Bernoulli output bias."""
+    shape = players.check_shape(shape)
+    encoder_key, decoder_key = jax.random.split(key)
+    encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents)
+    decoder = players.initialize(config.decoder, decoder_key, jnp.zeros((1, config.latents)), _heads(config, shape))
+    if data_mean is not None and config.likelihood == "bernoulli":
+        decoder = players.set_output_bias(decoder, players.logit(jnp.asarray(data_mean), 1e-3))
+    variables = {
+        name: {"encoder": encoder.get(name, {}), "decoder": decoder.get(name, {})} for name in ("params", "batch_stats")
+    }
+    return State(jnp.int32(0), players.create(variables, config.optimizer), shape)
+
+
+def _heads(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The decoder's output: one channel more for each where it gives a log-variance too."""
+    return (*shape[:-1], 2 * shape[-1]) if config.likelihood == "gaussian" else shape
+
+
+def _apply(config: Config, variables: dict[str, Any], name: str, *args: Any, train: bool) -> tuple[Any, Any]:
+    net = config.encoder if name == "encoder" else config.decoder
+    part = {kind: tree[name] for kind, tree in variables.items()}
+    return players.apply(net, part, *args, train=train)
+
+
+def _mean_log_var(config: Config, heads: jax.Array) -> tuple[jax.Array, jax.Array | float]:
+    """Gaussian p(x | z) from the decoder's output."""
+    log_var: jax.Array | float = float(jnp.log(config.variance)) if config.likelihood != "gaussian" else 0.0
+    if config.likelihood == "gaussian":
+        heads, raw = jnp.split(heads, 2, axis=-1)
+        log_var = config.min_log_var + jax.nn.softplus(raw - config.min_log_var)
+    return jax.nn.sigmoid(heads) if config.output == "sigmoid" else heads, log_var
+
+
+def _log_prob(config: Config, heads: jax.Array, x: jax.Array) -> jax.Array:
+    """log p(x | z): decoder output [B, ...], x [B, ...] -> [B]."""
+    if config.likelihood == "bernoulli":
+        return losses.bernoulli_log_prob(heads, x)
+    mean, log_var = _mean_log_var(config, heads)
+    return losses.gaussian_log_prob(mean, log_var, x)
+
+
+def targets(config: Config, x: jax.Array, key: jax.Array) -> jax.Array:
+    """x [B, ...] as the model sees it: float32, binarised as the config says."""
+    x = players.as_float(x)
+    if config.likelihood != "bernoulli" or config.binarize == "none":
+        return x
+    if config.binarize == "fresh":
+        return (jax.random.uniform(key, x.shape) < x).astype(jnp.float32)
+    # Fixed: the noise is a hash of the image, so the draw is the same at each visit, in any split and batch.
+    bits = jnp.round(x.reshape(x.shape[0], -1) * 255).astype(jnp.uint32)
+    place = jnp.arange(1, bits.shape[1] + 1, dtype=jnp.uint32) * jnp.uint32(2654435761)
+    seeds = (bits * place[None] ^ (place[None] >> 7)).sum(axis=1, dtype=jnp.uint32)
+    noise = jax.vmap(lambda s: jax.random.uniform(jax.random.key(s), x.shape[1:]))(seeds)
+    return (noise < x).astype(jnp.float32)
+
+
+def _terms(
+    config: Config, variables: dict[str, Any], x: jax.Array, key: jax.Array, samples: int, train: bool
+) -> tuple[dict[str, jax.Array], Any]:
+    """One forward pass over x [B, ...] (already `targets`) with `samples` draws k of z.
+
+    Returns log p(x|z), log p(z) and log q(z|x), each [B, k], the analytic KL [B]; and the new batch statistics.
+    """
+    (mean, log_var), encoder_stats = _apply(config, variables, "encoder", x, config.latents, train=train)
+    noise = jax.random.normal(key, (x.shape[0], samples, config.latents))
+    z = mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
+    if config.gradient == "score_function":
+        z = jax.lax.stop_gradient(z)
+    flat = z.reshape(-1, config.latents)
+    heads, decoder_stats = _apply(config, variables, "decoder", flat, _heads(config, x.shape[1:]), train=train)
+    repeated = jnp.broadcast_to(x[:, None], (x.shape[0], samples, *x.shape[1:])).reshape(-1, *x.shape[1:])
+
+    def density(mean: jax.Array, log_var: jax.Array | float) -> jax.Array:
+        return losses.gaussian_log_prob(mean, log_var, flat).reshape(-1, samples)
+
+    def wide(v: jax.Array) -> jax.Array:
+        return jnp.broadcast_to(v[:, None], z.shape).reshape(flat.shape)
+
+    terms = {
+        "log_likelihood": _log_prob(config, heads, repeated).reshape(-1, samples),
+        "log_prior": density(jnp.zeros_like(flat), 0.0),
+        "log_posterior": density(wide(mean), wide(log_var)),
+        "kl": losses.kl_standard_normal(mean, log_var),
+    }
+    return terms, {"encoder": encoder_stats, "decoder": decoder_stats}
+
+
+def _objective(config: Config, terms: dict[str, jax.Array]) -> tuple[jax.Array, Metrics]:
+    """The bound to maximise, per example [B], and its named parts, batch means."""
+    reconstruction = terms["log_likelihood"].mean(axis=1)
+    sampled_kl = terms["log_posterior"] - terms["log_prior"]
+    kl = terms["kl"] if config.kl == "analytic" else sampled_kl.mean(axis=1)
+    metrics = {"elbo": (reconstruction - kl).mean(), "log_likelihood": reconstruction.mean(), "kl": kl.mean()}
+    if config.bound == "iwae":
+        bound = losses.iwae_bound(terms["log_likelihood"] - sampled_kl)
+        return bound, metrics | {"iwae": bound.mean()}
+    bound = reconstruction - config.beta * kl
+    if config.gradient == "score_function":
+        # grad E_q[f] = E_q[f grad log q] + E_q[grad f]: z carries no gradient, log q carries f's.
+        score = terms["log_likelihood"]
+        if config.kl == "monte_carlo":
+            score = score - config.beta * sampled_kl
+        weighted = jax.lax.stop_gradient(score) * terms["log_posterior"]
+        bound = bound + (weighted - jax.lax.stop_gradient(weighted)).mean(axis=1)
+    return bound, metrics
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[State, Metrics]:
+    """One step up the bound. batch = {"x": uint8 or float [B, *shape]}.
+
+    Metrics (nats, batch means): elbo, log_likelihood = E_q log p(x|z), kl; iwae where that is the bound; gradient_norm.
+    """
+    players.check_batch(batch, state.shape, None, 0)
+    binarize_key, noise_key = jax.random.split(key)
+    x = targets(config, batch["x"], binarize_key)
+
+    def loss(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
+        variables = {"params": params, "batch_stats": state.model.batch_stats}
+        terms, stats = _terms(config, variables, x, noise_key, config.samples, train=True)
+        bound, metrics = _objective(config, terms)
+        value = -bound.mean()
+        if config.weight_prior:
+            value += 0.5 * sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / config.dataset_size
+        return value, (metrics, stats)
+
+    gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
+    model = players.update(state.model, config.optimizer, gradient, stats)
+    return state.replace(step=state.step + 1, model=model), metrics | {"gradient_norm": players.gradient_norm(gradient)}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """q(z | x): x [B, *shape] uint8 or float -> (mean, log_var), [B, K] each. Grey pixels are not binarised here."""
+    players.check_batch({"x": x}, state.shape, None, 0)
+    x = players.as_float(x)
+    return _apply(config, state.model.variables(), "encoder", x, config.latents, train=False)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(config: Config, state: State, z: jax.Array) -> jax.Array:
+    """E[x | z]: z [B, K] -> [B, *shape], probabilities or means."""
+    _check_latents(config, z)
+    heads = _decode(config, state, z)
+    return jax.nn.sigmoid(heads) if config.likelihood == "bernoulli" else _mean_log_var(config, heads)[0]
+
+
+def decode_standard(config: Config, state: State, u: jax.Array) -> jax.Array:
+    """decode of a standard normal u [B, K]: here the prior is N(0, I) itself."""
+    return decode(config, state, u)
+
+
+def _decode(config: Config, state: State, z: jax.Array) -> jax.Array:
+    return _apply(config, state.model.variables(), "decoder", z, _heads(config, state.shape), train=False)[0]
+
+
+def _check_latents(config: Config, z: jax.Array) -> None:
+    if z.ndim != 2 or z.shape[1] != config.latents:
+        raise ValueError(f"z has shape {tuple(z.shape)}: [B, {config.latents}] is expected.")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array) -> jax.Array:
+    """decode(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape]."""
+    mean, log_var = encode(config, state, x)
+    return decode(config, state, mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def sample(config: Config, state: State, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
+    """E[x | z] for n draws z ~ N(0, I), [n, *shape], in blocks of batch_size. The prior takes no label."""
+    if label is not None:
+        raise ValueError("label was given, but the VAE is unconditional: leave it out.")
+
+    def draw(key: jax.Array, _: None) -> jax.Array:
+        return decode(config, state, jax.random.normal(key, (config.batch_size, config.latents)))
+
+    return players.blocks(draw, key, n, config.batch_size, None)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def log_likelihood(config: Config, state: State, z: jax.Array, x: jax.Array) -> jax.Array:
+    """log p(x | z), nats: z [B, K], x [B, *shape] float as the model sees it (see `targets`) -> [B]."""
+    return _log_prob(config, _decode(config, state, z), x)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def log_weights(config: Config, state: State, x: jax.Array, key: jax.Array, samples: int) -> jax.Array:
+    """log p(x, z_i) - log q(z_i | x) for z_i ~ q: x [B, *shape] as the model sees it -> [B, samples], nats."""
+    terms, _ = _terms(config, state.model.variables(), x, key, samples, train=False)
+    return terms["log_likelihood"] + terms["log_prior"] - terms["log_posterior"]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def elbo(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Array) -> Metrics:
+    """The bound's parts on a batch {"x": [B, *shape]}, one value an example [B], nats, with running statistics.
+
+    elbo, log_likelihood and kl with config.samples draws of z, whatever bound the config trains.
+    """
+    players.check_batch(batch, state.shape, None, 0)
+    binarize_key, noise_key = jax.random.split(key)
+    x = targets(config, batch["x"], binarize_key)
+    terms, _ = _terms(config, state.model.variables(), x, noise_key, config.samples, train=False)
+    likelihood = terms["log_likelihood"].mean(axis=1)
+    sampled_kl = (terms["log_posterior"] - terms["log_prior"]).mean(axis=1)
+    kl = terms["kl"] if config.kl == "analytic" else sampled_kl
+    return {"elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl}
