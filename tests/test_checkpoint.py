@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import chex
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -48,7 +49,7 @@ def everything() -> State:
     }
     transform = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(1e-3, 0.0, 10)))
     opt_state = transform.update(jax.tree.map(jnp.ones_like, params), transform.init(params))[1]
-    rest = (
+    rest: tuple = (
         None,
         {},
         [],
@@ -84,7 +85,7 @@ def content(leaf: Any) -> tuple:
 
 
 def same(a: Any, b: Any) -> None:
-    assert jax.tree.structure(a) == jax.tree.structure(b)
+    chex.assert_trees_all_equal_structs(a, b)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_flatten_with_path(a)[0]]
     for path, x, y in zip(paths, jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         assert content(x) == content(y), path
@@ -120,7 +121,7 @@ def test_a_template_of_other_values_gives_the_saved_ones(tmp_path: Path) -> None
 
 
 def test_extended_dtypes(tmp_path: Path) -> None:
-    state = [jnp.array([0.5, -2], d) for d in (jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2)]
+    state: list[Any] = [jnp.array([0.5, -2], d) for d in (jnp.float16, jnp.float8_e4m3fn, jnp.float8_e5m2)]
     state += [np.array([3], ml_dtypes.int4), np.array(2**63 + 1, np.uint64)]
     checkpoint.save(tmp_path, 1, state)
     for got, put in zip(checkpoint.restore(tmp_path, state), state, strict=True):

@@ -206,7 +206,7 @@ def test_nothing_left_to_do(stream: type[io.StringIO], total: int, initial: int,
     assert expected in out.getvalue()
 
 
-@pytest.mark.parametrize(("width", "metrics"), [(100, "  elbo -104.25  kl 25.5"), (75, "  elbo -104.25"), (60, "")])
+@pytest.mark.parametrize(("width", "metrics"), [(100, "  elbo -104.25  kl 25.5"), (80, "  elbo -104.25"), (60, "")])
 def test_the_terminal_shows_a_bar_and_what_fits(
     width: int, metrics: str, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,162 @@
+"""Options in a name, `@crop=148,resize=64`, and what they do to an image; folders of images. Pillow only when needed."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.splits import Arrays
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+
+
+@dataclass(frozen=True)
+class Options:
+    """crop, resize: (height, width) or None. `text` is the canonical spelling, "" for none."""
+
+    crop: tuple[int, int] | None = None
+    resize: tuple[int, int] | None = None
+
+    def __bool__(self) -> bool:
+        return self.crop is not None or self.resize is not None
+
+    @property
+    def text(self) -> str:
+        pairs = (("crop", self.crop), ("resize", self.resize))
+        return ",".join(f"{key}={size[0]}x{size[1]}" for key, size in pairs if size)
+
+    def apply(self, image: np.ndarray, where: str) -> np.ndarray:
+        """uint8 [H, W, C] -> uint8 [H', W', C]: centre crop, then a bicubic, antialiased resize.
+
+        A resize to another aspect ratio trims the image first, around its centre: nothing is ever stretched.
+        Raises DataError when the crop is larger than the image.
+        """
+        if self.crop:
+            image = _centre(image, self.crop, where)
+        if self.resize and image.shape[:2] != self.resize:
+            from PIL import Image
+
+            (height, width), (h, w) = self.resize, image.shape[:2]
+            trimmed = (
+                (h, max(1, round(h * width / height)))
+                if w * height > h * width
+                else (max(1, round(w * height / width)), w)
+            )
+            image = _centre(image, trimmed, where)
+            picture = Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)
+            image = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC)).reshape(height, width, -1)
+        return image
+
+
+def parse(name: str) -> tuple[str, Options]:
+    """`"celeb_a@crop=148,resize=64"` -> `("celeb_a", Options)`. A size is `N` or `HxW`. Raises DataError for another."""
+    base, at, text = name.rpartition("@")
+    if not at or "=" not in text or "/" in text:
+        return name, Options()  # an @ without = belongs to a path
+    sizes: dict[str, tuple[int, int]] = {}
+    for item in text.split(","):
+        key, _, value = item.partition("=")
+        match = re.fullmatch(r"([1-9]\d*)(?:x([1-9]\d*))?", value)
+        if key not in ("crop", "resize") or match is None or key in sizes:
+            close = difflib.get_close_matches(key, ["crop", "resize"], 1) if key not in ("crop", "resize") else []
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise DataError(
+                f"{name!r}: option {item!r} is not crop=N, crop=HxW, resize=N or resize=HxW (once each).{hint}"
+            )
+        sizes[key] = (int(match[1]), int(match[2] or match[1]))
+    return base, Options(**sizes)
+
+
+def stack(images: Iterable[tuple[str, np.ndarray]], total: int, options: Options, name: str) -> np.ndarray:
+    """(where, uint8 [H, W, C]) pairs -> [total, H', W', C], filled one by one, so that the originals need not fit.
+
+    Raises DataError when two have different shapes.
+    """
+    x, first = np.zeros((0,), np.uint8), ""
+    for index, (where, image) in enumerate(images):
+        image = options.apply(image, where)
+        if not first:
+            x, first = np.empty((total, *image.shape), np.uint8), where
+        if image.shape != x.shape[1:]:
+            raise DataError(
+                f"{name}: {where} is {_size(image)}, but {first} is {_size(x[0])}; give them one size with an option, "
+                f"such as '{name.partition('@')[0]}@resize=64'."
+            )
+        x[index] = image
+    return x
+
+
+def transform(arrays: Arrays, options: Options, name: str) -> Arrays:
+    """Options applied to a set that is in memory. Raises DataError for vectors."""
+    x, label = arrays
+    if not options:
+        return arrays
+    if x.ndim != 4 or x.dtype != np.uint8:
+        raise DataError(f"{name!r}: crop and resize are for images, but the set holds {x.dtype} {list(x.shape)}.")
+    return stack(((f"image {i}", image) for i, image in enumerate(x)), len(x), options, name), label
+
+
+def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
+    """`folder:PATH`: (uint8 [N, H, W, C], int32 [N] or None), in sorted order.
+
+    Sub-folders `train` and `test` are splits; without them everything is `train`. Within a split, sub-folders are
+    classes (label = position among their sorted names), images directly in it have no labels. C is 1 when every image
+    is grey, else 3 (transparency is dropped). Raises DataError when there is nothing to read or a file is damaged.
+    """
+    from PIL import Image
+
+    if not path.is_dir():
+        raise DataError(f"{name}: {path} is not a folder; give the folder that holds the images.")
+    splits = [folder for folder in ("train", "test") if (path / folder).is_dir()]
+    if split not in (splits or ["train"]):
+        raise DataError(f"{name} has the split{'s' if len(splits) > 1 else ''} {splits or ['train']}; got {split!r}.")
+    folder = path / split if splits else path
+    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    if not files:
+        raise DataError(f"{name}: no image in {folder}; expected files that end in {', '.join(SUFFIXES)}.")
+    classes = [f.relative_to(folder).parts[0] if f.parent != folder else None for f in files]
+    names = sorted({c for c in classes if c is not None})
+    if names and None in classes:
+        raise DataError(
+            f"{name}: {folder} holds both images and sub-folders of images; move the images into a sub-folder."
+        )
+
+    def opened(file: Path) -> Any:
+        try:
+            return Image.open(file)
+        except (OSError, Image.DecompressionBombError) as error:
+            raise DataError(f"{name}: {file} is not a readable image ({error}).") from error
+
+    def mode(file: Path) -> str:
+        with opened(file) as image:
+            return image.mode
+
+    grey = all(mode(file) in ("1", "L", "LA") for file in files)
+
+    def pixels(file: Path) -> np.ndarray:
+        with opened(file) as image:
+            try:
+                array = np.asarray(image.convert("L" if grey else "RGB"))
+            except (OSError, SyntaxError, ValueError) as error:
+                raise DataError(f"{name}: {file} is a damaged image ({error}).") from error
+        return array[..., None] if grey else array
+
+    x = stack(((str(file.relative_to(path)), pixels(file)) for file in files), len(files), options, name)
+    return x, np.array([names.index(c) for c in classes if c], np.int32) if names else None
+
+
+def _centre(image: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
+    (h, w), (height, width) = image.shape[:2], size
+    if height > h or width > w:
+        raise DataError(f"{where} is {h}x{w}, smaller than the crop of {height}x{width}; give a smaller crop.")
+    top, left = (h - height) // 2, (w - width) // 2
+    return image[top : top + height, left : left + width]
+
+
+def _size(image: np.ndarray) -> str:
+    return "x".join(map(str, image.shape))

@@ -1,0 +1,99 @@
+"""Folders that TFDS has prepared, read without TensorFlow."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaegan_jax.data import images
+from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.splits import Arrays
+
+
+def folders(data_dir: str | os.PathLike[str] | None, cache_root: Path) -> list[Path]:
+    """Where prepared folders are looked for: `data_dir` alone when given, else TFDS's own place and our cache."""
+    if data_dir is not None:
+        return [Path(data_dir).expanduser()]
+    return [Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser(), cache_root / "tfds"]
+
+
+def find(name: str, places: list[Path]) -> Path | None:
+    """The folder with the newest version of `name` (`celeb_a`, `lsun/bedroom`, `celeb_a:2.1.0`), or None."""
+    base, _, version = name.partition(":")
+    if not re.fullmatch(r"[A-Za-z]\w*(/[\w.-]+)*", base) or ".." in base:
+        return None
+    for place in places:
+        # A folder counts once `dataset_info.json` is in it: TFDS writes that last, then renames.
+        found = [file.parent for file in (place / base).glob(f"{version or '*'}/dataset_info.json")]
+        versions = [f for f in found if re.fullmatch(r"\d+\.\d+\.\d+", f.name)]
+        if versions:
+            return max(versions, key=lambda f: tuple(map(int, f.name.split("."))))
+    return None
+
+
+def origin(folder: Path) -> str:
+    """A text that changes when the folder is prepared anew."""
+    return hashlib.sha256((folder / "dataset_info.json").read_bytes()).hexdigest()
+
+
+def load(folder: Path, split: str, options: images.Options, name: str) -> Arrays:
+    """(uint8 [N, H, W, C], int32 [N] or None) of a whole split.
+
+    The images are the feature `image`, else the only feature that is one; labels the integer feature `label`, if any.
+    Raises DataError for an unknown split, a folder in another format than array_record, or without images.
+    """
+    about = json.loads((folder / "dataset_info.json").read_text())
+    splits = [entry["name"] for entry in about.get("splits", [])]
+    if split not in splits:
+        raise DataError(f"{name} has the splits {splits}; got {split!r}.")
+    if about.get("fileFormat") != "array_record":
+        raise DataError(
+            f"{folder} was prepared as {about.get('fileFormat', 'tfrecord')}, which needs TensorFlow to read; prepare it "
+            "again with file_format='array_record'."
+        )
+    with _quiet():
+        import tensorflow_datasets as tfds
+
+        # What `tfds.data_source(name)` does once it has found this folder, without looking for a builder's code.
+        builder = tfds.builder_from_directory(str(folder))
+        features = dict(builder.info.features) if hasattr(builder.info.features, "keys") else {}
+        pictures = [k for k, f in features.items() if len(f.shape or ()) == 3 and np.dtype(f.np_dtype) == np.uint8]
+        if not pictures or (len(pictures) > 1 and "image" not in pictures):
+            raise DataError(f"{name} has no feature 'image' of uint8 [H, W, C]; its features are {list(features)}.")
+        key = "image" if "image" in pictures else pictures[0]
+        numeric = (
+            "label" in features and features["label"].shape == () and np.dtype(features["label"].np_dtype).kind in "iu"
+        )
+        wanted: dict[str, Any] = {key: features[key]} | ({"label": features["label"]} if numeric else {})
+        source = builder.as_data_source(split=split, decoders=tfds.decode.PartialDecoding(wanted))
+        total = len(source)
+        label = np.zeros(total, np.int32) if numeric else None
+
+        def each() -> Iterator[tuple[str, np.ndarray]]:
+            for start in range(0, total, 1000):
+                rows = range(start, min(start + 1000, total))
+                for index, example in zip(rows, source.__getitems__(list(rows)), strict=True):
+                    if label is not None:
+                        label[index] = example["label"]
+                    yield f"example {index}", np.asarray(example[key])
+
+        return images.stack(each(), total, options, name), label
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS advises OpenCV and announces itself through absl's log; a reader of ours did not ask."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

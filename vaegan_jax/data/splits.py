@@ -1,0 +1,62 @@
+"""Splits as TFDS slices: `train`, `train[:50000]`, `train[10%:]`, `train[-1000:]`, `train+test`."""
+
+import re
+
+import numpy as np
+
+from vaegan_jax.data.dataset import DataError
+
+Arrays = tuple[np.ndarray, np.ndarray | None]  # x, label
+
+_PART = re.compile(r"(?P<name>\w+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+
+
+def parse(split: str) -> list[tuple[str, str | None, str | None]]:
+    """`"train[10%:]+test"` -> `[("train", "10%", None), ("test", None, None)]`. Raises DataError for nonsense."""
+    parts = []
+    for text in str(split).split("+"):
+        match = _PART.fullmatch(text.strip())
+        if match is None:
+            raise DataError(
+                f"split {split!r} is not understood; expected a name with an optional slice, joined by +, "
+                "such as 'train', 'train[:50000]', 'train[10%:]' or 'train+test'."
+            )
+        parts.append((match["name"], match["start"], match["stop"]))
+    return parts
+
+
+def bounds(part: tuple[str, str | None, str | None], total: int, name: str) -> tuple[int, int]:
+    """First and last + 1 index of one part of a split that holds `total` examples; percentages round to the closest.
+
+    Raises DataError when a bound lies outside the split, or nothing is between them.
+    """
+    split, start, stop = part
+    first = 0 if start is None else _position(start, total, split, name)
+    last = total if stop is None else _position(stop, total, split, name)
+    if first >= last:
+        text = f"{split}[{start or ''}:{stop or ''}]"
+        raise DataError(
+            f"split {text!r} of {name} is empty: it is {first}:{last} of {total} examples; widen the slice."
+        )
+    return first, last
+
+
+def _position(text: str, total: int, split: str, name: str) -> int:
+    if text.endswith("%"):
+        percent = int(text[:-1])
+        if abs(percent) > 100:
+            raise DataError(f"split bound {text!r} of {name} is outside of -100%..100%.")
+        position = round(percent * total / 100)
+    else:
+        position = int(text)
+        if abs(position) > total:
+            raise DataError(f"split bound {text} is outside of {name}, whose {split!r} has {total} examples.")
+    return position + total if text.startswith("-") else position
+
+
+def concatenate(pieces: list[Arrays]) -> Arrays:
+    """The pieces one after another; a single piece is not copied."""
+    if len(pieces) == 1:
+        return pieces[0]
+    labels = [label for _, label in pieces if label is not None]
+    return np.concatenate([x for x, _ in pieces]), np.concatenate(labels) if len(labels) == len(pieces) else None

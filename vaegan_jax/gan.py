@@ -1,0 +1,375 @@
+"""Generative adversarial nets (Goodfellow et al. 2014), with every loss of losses.ADVERSARIAL; DCGAN is `dcgan()`.
+
+    V(D, G) = E_x log D(x) + E_z log(1 - D(G(z))),  D = sigmoid(logit): D maximises it, and -log 4 is its optimum's value.
+
+Images are in [0, 1] outside; inside, a generator with output "tanh" and its discriminator work in [-1, 1].
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vaegan_jax import losses, nets, state as players
+from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.state import Player
+
+Metrics = dict[str, jax.Array]
+Batch = dict[str, jax.Array]
+
+# goodfeli/adversarial, mnist.yaml; an epoch is 500 updates.
+_GOODFELLOW_SGD = Optimizer(
+    rule="sgd",
+    learning_rate=0.1,
+    decay=1.000004,
+    floor=1e-6,
+    momentum=0.5,
+    final_momentum=0.7,
+    momentum_from=1,
+    momentum_to=250,
+    updates_per_epoch=500,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The defaults are the released MNIST recipe of Goodfellow et al. 2014."""
+
+    latents: int = 100
+    prior: Literal["normal", "uniform"] = "uniform"
+    prior_scale: float = math.sqrt(3.0)
+    """N(0, scale^2 I), or U(-scale, scale)."""
+    generator: nn.Module = dataclasses.field(
+        default_factory=lambda: nets.MLPGenerator(
+            hidden=(1200, 1200), activation=nn.relu, kernel_init=nets.Uniform(0.05)
+        )
+    )
+    discriminator: nn.Module = dataclasses.field(default_factory=nets.MaxoutDiscriminator)
+    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    adversarial: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] = (
+        "non_saturating"
+    )
+    discriminator_weight: float = 0.5
+    """Factor of the discriminator's loss: Goodfellow's code halves it."""
+    update: Literal["simultaneous", "alternating"] = "simultaneous"
+    """simultaneous: both gradients from one z batch at the same parameters; alternating: D, then G with a fresh z."""
+    gradient_penalty: float = 0.0
+    """Coefficients of losses.gradient_penalty, r1 and r2 (gamma / 2 of Mescheder et al.) and dragan; 0 is off."""
+    r1: float = 0.0
+    r2: float = 0.0
+    dragan: float = 0.0
+    dragan_scale: float = 0.5
+    generator_optimizer: Optimizer = _GOODFELLOW_SGD
+    discriminator_optimizer: Optimizer = _GOODFELLOW_SGD
+    ema_decay: float | None = None
+    """Moving average of the generator's parameters, used by `sample`."""
+    sampling_statistics: Literal["running", "batch"] = "running"
+    """What the generator's batch normalisation uses in `sample`."""
+    num_classes: int = 0
+    """Above 0: both nets take the label."""
+    batch_size: int = 100
+    dataset_size: int = 50_000
+    splits: tuple[str, str, str] = ("train[:50000]", "train[50000:]", "test")
+    """Train, validation, test."""
+
+    batches_per_step = 1
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def check(config: Any) -> None:
+    """What every adversarial config must satisfy."""
+    if config.latents < 1 or config.batch_size < 1 or config.dataset_size < 1 or config.num_classes < 0:
+        raise ValueError(
+            f"latents, batch_size and dataset_size are {config.latents}, {config.batch_size} and {config.dataset_size}, "
+            f"num_classes is {config.num_classes}: give 1 or more, and 0 or more classes."
+        )
+    if config.prior_scale <= 0:
+        raise ValueError(f"prior_scale is {config.prior_scale}: give a number above 0.")
+    if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
+        raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
+
+
+def dcgan(conditional: bool = False) -> Config:
+    """Radford et al. 2015 on MNIST, the released train_cond_dcgan.py: Adam 2e-4, beta1 .5, L2 2.5e-5, batch 128.
+
+    One of its iterations serves either D or G; a step here does both, so its 200 epochs are 200 * 195 steps, the rate
+    falling to 0 over the second half. Batch normalisation uses the batch's statistics in sampling too.
+    """
+    adam = Optimizer(
+        rule="adam", learning_rate=2e-4, momentum=0.5, l2=2.5e-5, linear_from=100 * 195, linear_to=200 * 195
+    )
+    return Config(
+        prior_scale=1.0,
+        generator=nets.ConvGenerator(norm_epsilon=1e-8),
+        discriminator=nets.ConvDiscriminator(norm_epsilon=1e-8),
+        discriminator_weight=1.0,
+        update="alternating",
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        sampling_statistics="batch",
+        num_classes=10 if conditional else 0,
+        batch_size=128,
+    )
+
+
+def vectors(dim: int) -> Config:
+    """For x [B, dim] of any range: MLPs, linear output, Adam 1e-3 with beta1 .5."""
+    adam = Optimizer(rule="adam", learning_rate=1e-3, momentum=0.5)
+    return Config(
+        latents=max(2, min(dim, 64)),
+        prior="normal",
+        prior_scale=1.0,
+        generator=nets.MLPGenerator(hidden=(128, 128), activation=nn.relu),
+        discriminator=nets.MLPDiscriminator(hidden=(128, 128)),
+        output="linear",
+        discriminator_weight=1.0,
+        update="alternating",
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        dataset_size=10_000,
+        splits=("train", "train[:0]", "test"),
+    )
+
+
+@struct.dataclass
+class State:
+    step: jax.Array
+    generator: Player
+    discriminator: Player
+    shape: tuple[int, ...] = struct.field(pytree_node=False)
+
+
+def init_players(
+    config: Any, key: jax.Array, shape: tuple[int, ...], data_mean: jax.Array | None
+) -> tuple[Player, Player]:
+    """Fresh generator and discriminator."""
+    generator_key, discriminator_key = jax.random.split(key)
+    y = jnp.zeros((1, config.num_classes)) if config.num_classes else None
+    generator = players.initialize(config.generator, generator_key, jnp.zeros((1, config.latents)), shape, y)
+    if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
+        generator = players.set_output_bias(generator, players.logit(jnp.asarray(data_mean), 1e-3))
+    discriminator = players.initialize(config.discriminator, discriminator_key, jnp.zeros((1, *shape)), y)
+    return (
+        players.create(generator, config.generator_optimizer, config.ema_decay),
+        players.create(discriminator, config.discriminator_optimizer),
+    )
+
+
+def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
+    """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one, as Goodfellow does."""
+    shape = players.check_shape(shape)
+    return State(jnp.int32(0), *init_players(config, key, shape, data_mean), shape)
+
+
+def from_unit(config: Any, x: jax.Array) -> jax.Array:
+    """Images in [0, 1] (or uint8) -> the nets' own range."""
+    x = players.as_float(x)
+    return 2 * x - 1 if config.output == "tanh" else x
+
+
+def to_unit(config: Any, x: jax.Array) -> jax.Array:
+    """The nets' own range -> images in [0, 1]."""
+    return (x + 1) / 2 if config.output == "tanh" else x
+
+
+def activate(config: Any, heads: jax.Array) -> jax.Array:
+    """A generator's pre-activations -> the nets' own range."""
+    return {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "linear": lambda h: h}[config.output](heads)
+
+
+def draw_latents(config: Any, key: jax.Array, n: int) -> jax.Array:
+    """z ~ p(z), [n, latents]."""
+    if config.prior == "normal":
+        return config.prior_scale * jax.random.normal(key, (n, config.latents))
+    return jax.random.uniform(key, (n, config.latents), minval=-config.prior_scale, maxval=config.prior_scale)
+
+
+def generate(
+    config: Any, variables: dict[str, Any], z: jax.Array, y: jax.Array | None, shape: tuple[int, ...], *, train: bool
+) -> tuple[jax.Array, Any]:
+    """G(z) in the nets' own range, [B, *shape], and the generator's batch statistics."""
+    heads, stats = players.apply(config.generator, variables, z, shape, y, train=train)
+    return activate(config, heads), stats
+
+
+def gradients(
+    config: Any, state: Any, batch: Batch, key: jax.Array
+) -> tuple[tuple[Any, Any], tuple[Any, Any], Metrics]:
+    """Both players' gradients at the same parameters, from one batch and one draw of z.
+
+    One forward pass through each net and one pull-back for each loss; what a caller does not use is never computed.
+
+    Returns:
+        (gradient, batch statistics) of the generator, the same of the discriminator, and the metrics of the step.
+    """
+    latent_key, real_key, fake_key, penalty_key = jax.random.split(key, 4)
+    x = from_unit(config, batch["x"])
+    y = players.one_hot(batch.get("label"), config.num_classes)
+    z = draw_latents(config, latent_key, x.shape[0])
+    g, d = state.generator, state.discriminator
+
+    def make(params: Any) -> tuple[jax.Array, Any]:
+        return generate(config, {"params": params, "batch_stats": g.batch_stats}, z, y, state.shape, train=True)
+
+    def judge(params: Any, fake: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        # Real and fake are two batches, each with its own statistics, as in Radford et al.'s code.
+        variables = {"params": params, "batch_stats": d.batch_stats}
+        (r, _), stats = players.apply(config.discriminator, variables, x, y, train=True, dropout=real_key)
+        variables = {"params": params, "batch_stats": stats}
+        (f, _), stats = players.apply(config.discriminator, variables, fake, y, train=True, dropout=fake_key)
+        return (r, f), stats
+
+    fake, pull_generator, g_stats = jax.vjp(make, g.params, has_aux=True)
+    (r, f), pull, d_stats = jax.vjp(judge, d.params, fake, has_aux=True)
+
+    pair = losses.ADVERSARIAL[config.adversarial]
+    d_loss, d_cotangent = jax.value_and_grad(lambda rf: config.discriminator_weight * pair.discriminator(*rf).mean())(
+        (r, f)
+    )
+    g_loss, g_cotangent = jax.value_and_grad(lambda rf: pair.generator(*rf).mean())((r, f))
+    d_gradient = pull(d_cotangent)[0]
+    g_gradient = pull_generator(pull(g_cotangent)[1])[0]
+
+    metrics = {
+        "discriminator_loss": d_loss,
+        "generator_loss": g_loss,
+        "value": -losses.ADVERSARIAL["minimax"].discriminator(r, f).mean(),
+        "d_real": jax.nn.sigmoid(r).mean(),
+        "d_fake": jax.nn.sigmoid(f).mean(),
+        "wasserstein": (r - f).mean(),
+    }
+    if config.gradient_penalty or config.r1 or config.r2 or config.dragan:
+
+        def penalty(params: Any) -> jax.Array:
+            return _penalty(config, {"params": params, "batch_stats": d.batch_stats}, x, fake, y, penalty_key)
+
+        metrics["penalty"], extra = jax.value_and_grad(penalty)(d.params)
+        d_gradient = jax.tree.map(jnp.add, d_gradient, extra)
+    metrics["generator_gradient_norm"] = players.gradient_norm(g_gradient)
+    metrics["discriminator_gradient_norm"] = players.gradient_norm(d_gradient)
+    return (g_gradient, g_stats), (d_gradient, d_stats), metrics
+
+
+def _penalty(
+    config: Any, variables: dict[str, Any], x: jax.Array, fake: jax.Array, y: jax.Array | None, key: jax.Array
+) -> jax.Array:
+    """The weighted sum of the config's gradient penalties, a batch mean."""
+    interpolation_key, noise_key, dropout_key = jax.random.split(key, 3)
+
+    def critic(x: jax.Array) -> jax.Array:
+        return players.apply(config.discriminator, variables, x, y, train=True, dropout=dropout_key)[0][0]
+
+    total = jnp.float32(0)
+    if config.gradient_penalty:
+        total += config.gradient_penalty * losses.gradient_penalty(critic, x, fake, interpolation_key).mean()
+    if config.r1:
+        total += config.r1 * losses.r1(critic, x).mean()
+    if config.r2:
+        total += config.r2 * losses.r2(critic, fake).mean()
+    if config.dragan:
+        total += config.dragan * losses.dragan(critic, x, noise_key, scale=config.dragan_scale).mean()
+    return total
+
+
+def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+    """Updates the discriminator alone. Not jitted; `state.step` stays."""
+    _, (gradient, stats), metrics = gradients(config, state, batch, key)
+    player = players.update(state.discriminator, config.discriminator_optimizer, gradient, stats)
+    del metrics["generator_loss"], metrics["generator_gradient_norm"]
+    return state.replace(discriminator=player), metrics
+
+
+def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
+    """Updates the generator alone. Not jitted; `state.step` stays."""
+    (gradient, stats), _, metrics = gradients(config, state, batch, key)
+    player = players.update(state.generator, config.generator_optimizer, gradient, stats, config.ema_decay)
+    metrics = {name: metrics[name] for name in ("generator_loss", "generator_gradient_norm")}
+    return state.replace(generator=player), metrics
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+    """One update of each player. batch = {"x": uint8 or float [B, *shape], "label": int32 [B] where conditional}.
+
+    Metrics (batch means): discriminator_loss and generator_loss as minimised, value = V(D, G), d_real = E D(x) and
+    d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits, penalty where one is on, both gradient norms.
+    """
+    players.check_batch(batch, state.shape, None, config.num_classes)
+    if config.update == "alternating":
+        first, second = jax.random.split(key)
+        state, metrics = discriminator_step(config, state, batch, first)
+        state, more = generator_step(config, state, batch, second)
+        metrics |= more
+    else:
+        (g_gradient, g_stats), (d_gradient, d_stats), metrics = gradients(config, state, batch, key)
+        state = state.replace(
+            generator=players.update(
+                state.generator, config.generator_optimizer, g_gradient, g_stats, config.ema_decay
+            ),
+            discriminator=players.update(state.discriminator, config.discriminator_optimizer, d_gradient, d_stats),
+        )
+    return state.replace(step=state.step + 1), metrics
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
+    """[n, *shape] in [0, 1] (vectors: any range), in blocks of batch_size; the moving average's if there is one.
+
+    label int32 [n] where the config has classes; None draws them uniformly. Under batch statistics an example depends
+    on its block, so labels given for less than a block change its neighbours' images too.
+    """
+    check_label(config, label)
+    size = config.batch_size
+
+    def draw(key: jax.Array, label: jax.Array | None) -> jax.Array:
+        latent_key, label_key = jax.random.split(key)
+        if config.num_classes and label is None:
+            label = jax.random.randint(label_key, (size,), 0, config.num_classes)
+        return _generate(
+            config, state, draw_latents(config, latent_key, size), players.one_hot(label, config.num_classes)
+        )
+
+    return players.blocks(draw, key, n, size, label)
+
+
+def _generate(config: Any, state: Any, z: jax.Array, y: jax.Array | None) -> jax.Array:
+    train = config.sampling_statistics == "batch"
+    variables = state.generator.variables(averaged=True)
+    return to_unit(config, generate(config, variables, z, y, state.shape, train=train)[0])
+
+
+def check_label(config: Any, label: jax.Array | None) -> None:
+    if label is not None and not config.num_classes:
+        raise ValueError("label was given, but the config has num_classes = 0: leave it out.")
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | None = None) -> jax.Array:
+    """G(z) in [0, 1] for a standard normal u [B, latents], mapped to z through the prior's inverse CDF: [B, *shape]."""
+    if u.ndim != 2 or u.shape[1] != config.latents:
+        raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
+    check_label(config, label)
+    uniform = config.prior_scale * (2 * jax.scipy.stats.norm.cdf(u) - 1)
+    z = config.prior_scale * u if config.prior == "normal" else uniform
+    return _generate(config, state, z, players.one_hot(label, config.num_classes))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+    """(logits [B], features of config.discriminator.feature_layer) of x [B, *shape] uint8 or in [0, 1].
+
+    Running statistics, no dropout.
+    """
+    batch = {"x": x} if label is None else {"x": x, "label": label}
+    players.check_batch(batch, state.shape, None, config.num_classes)
+    check_label(config, label)
+    y = players.one_hot(label, config.num_classes)
+    variables = state.discriminator.variables()
+    return players.apply(config.discriminator, variables, from_unit(config, x), y, train=False)[0]

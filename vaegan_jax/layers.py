@@ -1,0 +1,150 @@
+"""Layers that Linen lacks, or has but slowly on a CPU: Conv, ConvTranspose, Maxout."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vaegan_jax import convolution
+
+Pair = tuple[int, int]
+
+
+def _pair(value: Any) -> tuple[int, ...]:
+    """An int (or None, which is 1) for both axes, or a sequence as it is."""
+    if value is None or isinstance(value, int):
+        return (1 if value is None else value,) * 2
+    return tuple(value)
+
+
+def _pads(padding: Any) -> Any:
+    """Linen's padding -> "SAME", "VALID" or a pair an axis; None: a kind that is left to Linen."""
+    if isinstance(padding, str):
+        return padding if padding in ("SAME", "VALID") else None
+    if isinstance(padding, int):
+        return ((padding, padding),) * 2
+    if len(padding) != 2:
+        return None
+    return tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
+
+
+class Conv(nn.Conv):
+    """flax.linen.Conv with the same arguments, parameters and values; 2-D ones are matrix products on a CPU.
+
+    x [..., H, W, C] -> [..., OH, OW, features]. Dilation, groups, circular, reflect or causal padding and other ranks
+    take Linen's own path. Reverse mode of any order; forward mode raises a TypeError on the fast path.
+    """
+
+    def _fast(self) -> bool:
+        return (
+            not isinstance(self.kernel_size, int)
+            and len(self.kernel_size) == 2
+            and _pair(self.input_dilation) == (1, 1)
+            and _pair(self.kernel_dilation) == (1, 1)
+            and self.feature_group_count == 1
+            and _pads(self.padding) is not None
+            and self.conv_general_dilated is None
+            and self.conv_general_dilated_cls is None
+        )
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        if not self._fast():
+            return super().__call__(inputs)
+        kernel_shape = (*self.kernel_size, inputs.shape[-1], self.features)
+        return _run(self, inputs, kernel_shape, self._convolve)
+
+    def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        size, kernel_size, strides = x.shape[1:3], tuple(self.kernel_size), _pair(self.strides)
+        return convolution.convolve(convolution.geometry(size, kernel_size, strides, _pads(self.padding)), x, kernel)
+
+
+class ConvTranspose(nn.ConvTranspose):
+    """flax.linen.ConvTranspose with the same arguments, parameters and values; see Conv."""
+
+    def _fast(self) -> bool:
+        return (
+            not isinstance(self.kernel_size, int)
+            and len(self.kernel_size) == 2
+            and _pair(self.kernel_dilation) == (1, 1)
+            and _pads(self.padding) is not None
+            and self.preferred_element_type is None
+        )
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        if not self._fast():
+            return super().__call__(inputs)
+        ends = (self.features, inputs.shape[-1]) if self.transpose_kernel else (inputs.shape[-1], self.features)
+        return _run(self, inputs, (*self.kernel_size, *ends), self._spread)
+
+    def _spread(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+        if not self.transpose_kernel:
+            # Linen's default correlates the dilated input with the kernel as it is; an adjoint flips it.
+            kernel = kernel[::-1, ::-1].swapaxes(2, 3)
+        strides = _pair(self.strides)
+        per_axis = zip(x.shape[1:3], self.kernel_size, strides, range(2), strict=True)
+        low, size = zip(*(self._frame(n, k, s, i) for n, k, s, i in per_axis), strict=True)
+        # `spread` inverts a convolution with these low paddings whose output is x: the high ones follow from the size.
+        high = [(n - 1) * s + k - m - lo for n, k, s, m, lo in zip(x.shape[1:3], self.kernel_size, strides, size, low, strict=True)]
+        padding = ((low[0], high[0]), (low[1], high[1]))
+        geo = convolution.Geometry(tuple(self.kernel_size), strides, padding, size)
+        return convolution.spread(geo, x, kernel)
+
+    def _frame(self, n: int, k: int, s: int, axis: int) -> Pair:
+        """(low padding of the convolution that this transposes, output size) on one axis, as lax.conv_transpose has."""
+        pads = _pads(self.padding)
+        if pads == "SAME":
+            total = k + s - 2
+            before = k - 1 if s > k - 1 else -(-total // 2)
+            after = total - before
+        elif pads == "VALID":
+            before, after = k - 1, k - 1 + max(s - k, 0)
+        else:
+            before, after = pads[axis]
+        return k - 1 - before, (n - 1) * s + 1 + before + after - (k - 1)
+
+
+def _run(module: Any, inputs: jax.Array, kernel_shape: tuple[int, ...], op: Any) -> jax.Array:
+    """What both layers do around their product: parameters, mask, dtype, extra batch axes, bias."""
+    if module.mask is not None and module.mask.shape != kernel_shape:
+        raise ValueError(f"mask has shape {module.mask.shape}: give the kernel's, {kernel_shape}.")
+    kernel = module.param("kernel", module.kernel_init, kernel_shape, module.param_dtype)
+    if module.mask is not None:
+        kernel *= module.mask
+    bias = module.param("bias", module.bias_init, (module.features,), module.param_dtype) if module.use_bias else None
+    inputs, kernel, bias = module.promote_dtype(inputs, kernel, bias, dtype=module.dtype)
+    batch = inputs.shape[:-3]
+    y = op(inputs.reshape(-1, *inputs.shape[-3:]), kernel)
+    if bias is not None:
+        y += bias.reshape((1,) * (y.ndim - 1) + (-1,))
+    return y.reshape(*batch, *y.shape[1:])
+
+
+class Maxout(nn.Module):
+    """h_j = max over i < pieces of (x W)_ij + b_ij: x [..., D] -> [..., features]. Goodfellow et al. 2013, eq. 1.
+
+    Parameters: kernel [D, pieces * features], bias [pieces * features], piece-major, so that the maximum is over whole
+    contiguous rows.
+    """
+
+    features: int
+    pieces: int = 5
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+    kernel_init: Any = nn.initializers.lecun_normal()
+    bias_init: Any = nn.initializers.zeros_init()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dense = nn.Dense(
+            self.pieces * self.features,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=self.kernel_init,
+            bias_init=self.bias_init,
+            name="pieces",
+        )
+        h = dense(x)
+        return h.reshape(*h.shape[:-1], self.pieces, self.features).max(axis=-2)

@@ -1,0 +1,258 @@
+"""VAE/GAN (Larsen, Sonderby, Larochelle & Winther 2016): the decoder is the generator, the discriminator the metric.
+
+L_prior = KL(q(z|x) || N(0, I)),  L_llike = -E_q log N(Dis_l(x); Dis_l(Dec(z)), I),
+L_GAN   = -log Dis(x) - log(1 - Dis(Dec(z_p))) - log(1 - Dis(Dec(z)))     (algorithm 1; z ~ q(z|x), z_p ~ N(0, I))
+Enc descends L_prior + L_llike,  Dec descends gamma L_llike - L_GAN,  Dis descends L_GAN.
+"""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from vaegan_jax import gan, losses, nets, state as players
+from vaegan_jax.gan import decode_standard, discriminate, sample
+from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.state import Player
+
+__all__ = [
+    "Config",
+    "State",
+    "decode",
+    "decode_standard",
+    "discriminate",
+    "encode",
+    "gradients",
+    "init",
+    "reconstruct",
+    "sample",
+    "train_step",
+    "vectors",
+]
+
+Metrics = dict[str, jax.Array]
+Batch = dict[str, jax.Array]
+_RMSPROP = Optimizer(rule="rmsprop", learning_rate=3e-4, momentum=0.0, b2=0.9)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The defaults are the paper's algorithm on a convolutional encoder and Radford et al.'s 28x28 nets."""
+
+    latents: int = 128
+    encoder: nn.Module = dataclasses.field(default_factory=nets.ConvEncoder)
+    decoder: nn.Module = dataclasses.field(default_factory=nets.ConvDecoder)
+    discriminator: nn.Module = dataclasses.field(default_factory=nets.ConvDiscriminator)
+    """Its feature_layer names Dis_l."""
+    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    gamma: float = 1e-2
+    """Weight of L_llike against L_GAN in the decoder. It goes with the number of features of Dis_l."""
+    gan_weight: float = 1.0
+    """Weight of L_GAN in the decoder; 0 is the paper's "VAE with Dis_l"."""
+    adversarial: Literal["minimax", "non_saturating"] = "minimax"
+    """How the decoder climbs L_GAN: as written, or by -log Dis as in Goodfellow et al., section 3."""
+    reconstructions_as_fakes: bool = True
+    """The paper shows Dis both Dec(z) and Dec(z_p); the authors' scripts for faces only Dec(z_p)."""
+    balance: bool = False
+    """The authors' code, not the paper: Dis waits while it wins, Dec while it loses (equilibrium -+ margin)."""
+    equilibrium: float = 0.68
+    margin: float = 0.35
+    encoder_optimizer: Optimizer = _RMSPROP
+    decoder_optimizer: Optimizer = _RMSPROP
+    discriminator_optimizer: Optimizer = _RMSPROP
+    ema_decay: float | None = None
+    """Moving average of the decoder's parameters, used by sample, decode and reconstruct."""
+    sampling_statistics: Literal["running", "batch"] = "running"
+    batch_size: int = 64
+    dataset_size: int = 60_000
+    splits: tuple[str, str, str] = ("train", "train[:0]", "test")
+
+    batches_per_step = 1
+    num_classes = 0
+    prior = "normal"
+    prior_scale = 1.0
+
+    @property
+    def generator(self) -> nn.Module:
+        """The decoder by its other name, for the code shared with `gan`."""
+        return self.decoder
+
+    def __post_init__(self) -> None:
+        gan.check(self)
+        if self.gamma < 0 or self.gan_weight < 0:
+            raise ValueError(f"gamma is {self.gamma} and gan_weight {self.gan_weight}: give 0 or more.")
+
+
+def vectors(dim: int) -> Config:
+    """For x [B, dim] of any range: MLPs and a linear output."""
+    adam = Optimizer(rule="adam", learning_rate=1e-3, momentum=0.5)
+    return Config(
+        latents=max(2, min(dim, 16)),
+        encoder=nets.MLPEncoder(hidden=(128, 128), activation=nn.relu),
+        decoder=nets.MLPDecoder(hidden=(128, 128), activation=nn.relu),
+        discriminator=nets.MLPDiscriminator(hidden=(128, 128)),
+        output="linear",
+        encoder_optimizer=adam,
+        decoder_optimizer=adam,
+        discriminator_optimizer=adam,
+        dataset_size=10_000,
+    )
+
+
+@struct.dataclass
+class State:
+    step: jax.Array
+    encoder: Player
+    decoder: Player
+    discriminator: Player
+    shape: tuple[int, ...] = struct.field(pytree_node=False)
+
+    @property
+    def generator(self) -> Player:
+        return self.decoder
+
+
+def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
+    """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one."""
+    shape = players.check_shape(shape)
+    encoder_key, key = jax.random.split(key)
+    encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents)
+    decoder, discriminator = gan.init_players(config, key, shape, data_mean)
+    return State(jnp.int32(0), players.create(encoder, config.encoder_optimizer), decoder, discriminator, shape)
+
+
+def gradients(
+    config: Config, state: State, batch: Batch, key: jax.Array
+) -> tuple[dict[str, Any], dict[str, Any], Metrics]:
+    """Each network's gradient of its own loss: one forward pass of all three, one pull-back for each loss.
+
+    Returns:
+        Gradients and new batch statistics, each a dict with encoder, decoder and discriminator; and the metrics.
+    """
+    noise_key, prior_key, *dropout_keys = jax.random.split(key, 5)
+    x = gan.from_unit(config, batch["x"])
+    noise = jax.random.normal(noise_key, (x.shape[0], config.latents))
+    z_p = gan.draw_latents(config, prior_key, x.shape[0])
+    old = {name: getattr(state, name).batch_stats for name in ("encoder", "decoder", "discriminator")}
+
+    def forward(encoder: Any, decoder: Any, discriminator: Any) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        variables = {"params": encoder, "batch_stats": old["encoder"]}
+        (mean, log_var), encoder_stats = players.apply(config.encoder, variables, x, config.latents, train=True)
+        stats = {"encoder": encoder_stats, "decoder": old["decoder"], "discriminator": old["discriminator"]}
+
+        def dec(z: jax.Array) -> jax.Array:
+            variables = {"params": decoder, "batch_stats": stats["decoder"]}
+            out, stats["decoder"] = gan.generate(config, variables, z, None, state.shape, train=True)
+            return out
+
+        def dis(x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            variables = {"params": discriminator, "batch_stats": stats["discriminator"]}
+            out, stats["discriminator"] = players.apply(config.discriminator, variables, x, train=True, dropout=key)
+            return out
+
+        reconstruction = dec(mean + jnp.exp(0.5 * log_var) * noise)
+        real, features = dis(x, dropout_keys[0])
+        rebuilt, rebuilt_features = dis(reconstruction, dropout_keys[1])
+        fake, _ = dis(dec(z_p), dropout_keys[2])
+        out = {
+            "prior": losses.kl_standard_normal(mean, log_var).mean(),
+            "llike": -losses.gaussian_log_prob(rebuilt_features, 0.0, features).mean(),
+            "real": real,
+            "reconstruction": rebuilt,
+            "fake": fake,
+            "pixel_error": jax.lax.stop_gradient((reconstruction - x) ** 2).mean(),
+        }
+        return out, stats
+
+    out, pull, stats = jax.vjp(
+        forward, state.encoder.params, state.decoder.params, state.discriminator.params, has_aux=True
+    )
+
+    def gan_loss(out: dict[str, jax.Array]) -> jax.Array:
+        """L_GAN, what Dis descends."""
+        fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
+        return jax.nn.softplus(-out["real"]).mean() + sum(jax.nn.softplus(f).mean() for f in fakes)
+
+    def decoder_loss(out: dict[str, jax.Array]) -> jax.Array:
+        fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
+        fooling = losses.ADVERSARIAL[config.adversarial].generator
+        adversarial = sum(fooling(out["real"], f).mean() for f in fakes)
+        return config.gamma * out["llike"] + config.gan_weight * adversarial
+
+    loss_of = {
+        "encoder": lambda out: out["prior"] + out["llike"],
+        "decoder": decoder_loss,
+        "discriminator": gan_loss,
+    }
+    grads = {name: pull(jax.grad(loss)(out))[i] for i, (name, loss) in enumerate(loss_of.items())}
+    metrics = {
+        "prior": out["prior"],
+        "llike": out["llike"],
+        "gan": gan_loss(out),
+        "pixel_error": out["pixel_error"],
+        "d_real": jax.nn.sigmoid(out["real"]).mean(),
+        "d_reconstruction": jax.nn.sigmoid(out["reconstruction"]).mean(),
+        "d_fake": jax.nn.sigmoid(out["fake"]).mean(),
+        "real_cost": jax.nn.softplus(-out["real"]).mean(),
+        "fake_cost": jax.nn.softplus(out["fake"]).mean(),
+    }
+    return grads, stats, metrics | {f"{name}_gradient_norm": players.gradient_norm(g) for name, g in grads.items()}
+
+
+def _turns(config: Config, metrics: Metrics) -> tuple[jax.Array, jax.Array]:
+    """Whether Dis and Dec move, by the authors' balance rule: if neither would, both do."""
+    costs = jnp.stack([metrics["real_cost"], metrics["fake_cost"]])
+    dis = ~(costs < config.equilibrium - config.margin).any()
+    dec = ~(costs > config.equilibrium + config.margin).any()
+    return dis | ~dec, dec | ~dis
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
+    """One update of each of the three networks. batch = {"x": uint8 or float [B, *shape]}.
+
+    Metrics (batch means): prior = L_prior and llike = L_llike in nats, gan = L_GAN, pixel_error = mean squared error a
+    pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of Dec(z_p)),
+    the three gradient norms; under balance, discriminator_updated and decoder_updated.
+    """
+    players.check_batch(batch, state.shape, None, 0)
+    grads, stats, metrics = gradients(config, state, batch, key)
+    moved = {
+        "encoder": players.update(state.encoder, config.encoder_optimizer, grads["encoder"], stats["encoder"]),
+        "decoder": players.update(
+            state.decoder, config.decoder_optimizer, grads["decoder"], stats["decoder"], config.ema_decay
+        ),
+        "discriminator": players.update(
+            state.discriminator, config.discriminator_optimizer, grads["discriminator"], stats["discriminator"]
+        ),
+    }
+    if config.balance:
+        turns = dict(zip(("discriminator", "decoder"), _turns(config, metrics), strict=True))
+        for name, go in turns.items():
+            moved[name] = jax.tree.map(lambda a, b, go=go: jnp.where(go, a, b), moved[name], getattr(state, name))
+            metrics[f"{name}_updated"] = go.astype(jnp.float32)
+    return state.replace(step=state.step + 1, **moved), metrics
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def encode(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """q(z | x): x [B, *shape] uint8 or in [0, 1] -> (mean, log_var), [B, K] each. Running statistics."""
+    players.check_batch({"x": x}, state.shape, None, 0)
+    x = gan.from_unit(config, x)
+    return players.apply(config.encoder, state.encoder.variables(), x, config.latents, train=False)[0]
+
+
+def decode(config: Config, state: State, z: jax.Array) -> jax.Array:
+    """Dec(z) in [0, 1]: z [B, K] -> [B, *shape]. The prior is N(0, I), so this is decode_standard."""
+    return decode_standard(config, state, z)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array) -> jax.Array:
+    """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]."""
+    mean, log_var = encode(config, state, x)
+    return decode(config, state, mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape))
