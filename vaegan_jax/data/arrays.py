@@ -26,7 +26,8 @@ def load_npz(path: Path, split: str) -> Arrays:
         plain = any(base in keys for base in _X)
         if split not in ([*splits, "train"] if plain else splits):
             raise DataError(
-                f"npz:{path} has no split {split!r}: its keys are {keys}; expected 'x' (for the split 'train') or 'x_{split}'."
+                f"npz:{path} has no split {split!r}: its keys are {keys}; "
+                f"expected 'x' (for the split 'train') or 'x_{split}'."
             )
         suffix = f"_{split}" if split in splits else ""
         x = next(_array(archive, f"{base}{suffix}", path) for base in _X if f"{base}{suffix}" in keys)
@@ -49,6 +50,10 @@ def load_frey(path: Path, split: str) -> Arrays:
                 f"frey_faces is not shipped and not in {path}; put {' or '.join(names[:2])} there, or give data_dir."
             )
         path = found[0]
+    if not path.exists():
+        raise DataError(
+            f"frey_faces is not shipped, and {path} does not exist; give the file or its folder as data_dir."
+        )
     if path.suffix == ".mat":
         x = _frey_mat(path)
     else:
@@ -67,8 +72,6 @@ def _frey_mat(path: Path) -> np.ndarray:
 
     try:
         content = scipy.io.loadmat(path, variable_names=["ff"])
-    except FileNotFoundError:
-        raise DataError(f"frey_faces: {path} does not exist; give the file, or its folder, as data_dir.") from None
     except Exception as error:  # scipy raises many kinds for damaged files
         raise DataError(f"{path} is not a readable .mat file ({error}).") from error
     if "ff" not in content or content["ff"].ndim != 2 or content["ff"].shape[0] != 560:

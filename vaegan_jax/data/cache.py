@@ -7,7 +7,7 @@ mapped. It is written under another name and renamed when it is complete: who se
 import contextlib
 import json
 import os
-import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,9 +39,9 @@ def write(file: Path, arrays: Arrays, origin: str = "") -> None:
     x, label = np.ascontiguousarray(x), None if label is None else np.ascontiguousarray(label)
     about = {"sha256": digest(x, label), "labelled": label is not None, "origin": origin}
     file.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+    temporary = file.parent / f".{file.name}.{os.getpid()}.{uuid.uuid4().hex}"  # not mkstemp: others may read the cache
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "xb") as stream:
             for array in (np.array(json.dumps(about)), np.zeros(0, np.int32) if label is None else label, x):
                 np.save(stream, array, allow_pickle=False)
             stream.flush()
@@ -78,7 +78,7 @@ def read(file: Path, name: str, split: str) -> tuple[Dataset, str] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-        raise DataError(f"the cached file {file} is damaged ({error}); delete it.") from error
+        raise DataError(f"the cached file {file} is damaged ({error}).") from error
 
 
 def remember(file: Path, arrays: Arrays, origin: str = "") -> None:
@@ -93,13 +93,13 @@ def remember(file: Path, arrays: Arrays, origin: str = "") -> None:
 
 @contextlib.contextmanager
 def lock(folder: Path, name: str) -> Iterator[None]:
-    """One process at a time prepares `name`. Where there are no locks, two may work, and the rename keeps them apart."""
+    """One process at a time prepares `name`. Without file locks two may work, and the rename keeps them apart."""
     stream = None
     try:
         import fcntl
 
         (folder / "arrays").mkdir(parents=True, exist_ok=True)
-        stream = open(folder / "arrays" / f".{name}.lock", "w")  # noqa: SIM115: closed below, the lock goes with it
+        stream = open(folder / "arrays" / f".{name}.lock", "w")  # noqa: SIM115
         fcntl.flock(stream, fcntl.LOCK_EX)
     except (ImportError, OSError):
         pass

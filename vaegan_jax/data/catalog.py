@@ -15,13 +15,14 @@ TFDS_NAMES = (  # the common ones, for `names` and "did you mean"; any other is 
     "cifar10", "cifar100", "svhn_cropped", "celeb_a", "celeb_a_hq", "lfw", "lsun/bedroom", "lsun/church_outdoor",
     "omniglot", "kmnist", "emnist", "stl10", "stanford_dogs", "oxford_flowers102", "imagenet_resized/64x64",
 )  # fmt: skip
+TOYS, TOY_POINTS, TOY_SEEDS = ("ring", "grid"), 10_000, {"train": 0, "test": 1}
 SCHEMES = ("folder:", "npz:", "idx:")
 PathLike = str | os.PathLike[str]
 
 
 def names() -> tuple[str, ...]:
     """The names that `load` knows: built-in sets, common TFDS sets, and the prefixes of your own files."""
-    return ("digits", *SOURCES, "frey_faces", *TFDS_NAMES, *(f"{scheme}PATH" for scheme in SCHEMES))
+    return ("digits", *SOURCES, "frey_faces", *TOYS, *TFDS_NAMES, *(f"{scheme}PATH" for scheme in SCHEMES))
 
 
 def load(name: str, split: str = "train", *, data_dir: PathLike | None = None) -> Dataset:
@@ -30,12 +31,14 @@ def load(name: str, split: str = "train", *, data_dir: PathLike | None = None) -
     Returns uint8 images `[N, H, W, C]` or float32 vectors `[N, D]`, int32 labels `[N]` or None, a digest.
     Raises DataError: an unknown name, option or split, a damaged file, a set that no route can deliver.
     """
+    if not isinstance(name, str) or not name:
+        raise DataError(f"name is {name!r}; expected one of {', '.join(names())}.")
     parts = parse(split)
     base, options = images.parse(name)
     loaded: dict[str, Dataset] = {}
-    for part, _, _ in parts:
-        if part not in loaded:
-            loaded[part] = _whole(base, part, options, name, data_dir)
+    for wanted, _, _ in parts:
+        if wanted not in loaded:
+            loaded[wanted] = _whole(base, wanted, options, name, data_dir)
     if len(parts) == 1 and parts[0][1:] == (None, None):
         whole = loaded[parts[0][0]]
         return Dataset(whole.x, whole.label, name, split, whole.sha256)
@@ -55,6 +58,7 @@ def _whole(base: str, split: str, options: images.Options, name: str, data_dir: 
     simple: dict[str, Callable[[], Arrays]] = {
         "digits": lambda: digits.load(split),
         "frey_faces": lambda: arrays.load_frey(cache.root(data_dir), split),
+        **{toy: lambda: _mixture(base, split) for toy in TOYS},
     }
     if base in simple:
         return _made(images.transform(simple[base](), options, name), name, split)
@@ -65,17 +69,35 @@ def _whole(base: str, split: str, options: images.Options, name: str, data_dir: 
         path = Path(rest).expanduser()
         if scheme == "folder":
             return _made(images.load_folder(path, split, options, name), name, split)
-        one = idx.load_path(path, split) if scheme == "idx" else arrays.load_npz(path, split)
-        return _made(images.transform(_made(one, name, split), options, name) if options else one, name, split)
+        one = _made(idx.load_path(path, split) if scheme == "idx" else arrays.load_npz(path, split), name, split)
+        return _made(images.transform((one.x, one.label), options, name), name, split) if options else one
     return _tfds_set(base, split, options, name, data_dir)
 
 
+def _mixture(base: str, split: str) -> Arrays:
+    """float32 [10000, 2] of `toy.ring` or `toy.grid` with their defaults; a fixed seed for each split, no labels."""
+    if split not in TOY_SEEDS:
+        raise DataError(f"{base} has the splits 'train' and 'test'; got {split!r}.")
+    import jax  # late: a load of images needs no JAX
+    import numpy as np
+
+    from vaegan_jax.data import toy
+
+    points, _ = getattr(toy, base)(jax.random.key(TOY_SEEDS[split]), TOY_POINTS)
+    return np.asarray(points), None
+
+
 def _made(found: Arrays, name: str, split: str) -> Dataset:
+    """Raises DataError for an empty set (an empty slice is cut later, from one that is not)."""
+    if found[0].ndim and len(found[0]) == 0:
+        raise DataError(
+            f"{name} is empty: x is {found[0].dtype} {list(found[0].shape)}, and at least one example is needed."
+        )
     return Dataset(found[0], found[1], name, split)
 
 
 def _tfds_set(base: str, split: str, options: images.Options, name: str, data_dir: PathLike | None) -> Dataset:
-    root = cache.root(data_dir)
+    root = _folder(data_dir)
     places = prepared.folders(data_dir, root)
     folder = prepared.find(base, places)
     file = cache.path(root, f"{base}@{options.text}" if options else base, split)
@@ -94,15 +116,25 @@ def _unknown(base: str, name: str, places: list[Path]) -> str:
     where = " or ".join(str(place / base) for place in places)
     if base in TFDS_NAMES:
         return (
-            f"{name!r} is a TFDS set, and no prepared one is in {where}; install the extra 'prepare' and run, with a network, "
-            f"tfds.builder({base!r}, data_dir=..., file_format='array_record').download_and_prepare()."
+            f"{name!r} is a TFDS set, and no prepared one is in {where}; install the extra 'prepare' and run, "
+            f"with a network, tfds.builder({base!r}, data_dir=..., file_format='array_record').download_and_prepare()."
         )
     known = [*names(), *SCHEMES]
     close = difflib.get_close_matches(base, known, 1, 0.5) or difflib.get_close_matches(
         base.partition(":")[0] + ":", SCHEMES, 1
     )
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"Unknown data set {name!r}.{hint} Known are {', '.join(names())}, and any set that TFDS has prepared in {where}."
+    return (
+        f"Unknown data set {name!r}.{hint} Known are {', '.join(names())}, "
+        f"and any set that TFDS has prepared in {where}."
+    )
+
+
+def _folder(data_dir: PathLike | None) -> Path:
+    root = cache.root(data_dir)
+    if root.is_file():
+        raise DataError(f"{root} is a file; data_dir (or VAEGAN_JAX_DATA) is to be a folder, existing or not.")
+    return root
 
 
 def _cached(file: Path, name: str, split: str) -> tuple[Dataset, str] | None:
@@ -110,7 +142,7 @@ def _cached(file: Path, name: str, split: str) -> tuple[Dataset, str] | None:
     try:
         return cache.read(file, name, split)
     except DataError as error:
-        warnings.warn(f"{error} It is made again.", stacklevel=2)
+        warnings.warn(f"{error} It is made anew.", stacklevel=2)
         return None
 
 
@@ -118,7 +150,7 @@ def _idx_set(base: str, split: str, data_dir: PathLike | None) -> Dataset:
     """MNIST or Fashion-MNIST: cache, else (one process at a time) `prepare`."""
     if split not in FILES:
         raise DataError(f"{base} has the splits 'train' and 'test'; got {split!r}.")
-    root = cache.root(data_dir)
+    root = _folder(data_dir)
     file = cache.path(root, base, split)
     kept = _cached(file, base, split)
     if kept:
@@ -156,13 +188,13 @@ def bring(base: str, data_dir: PathLike | None = None) -> tuple[dict[str, Arrays
         try:
             files = fetch.checked(source, get(), route)
             return {each: idx.split_arrays(files, each, base) for each in FILES}, route
-        except (OSError, DataError) as error:
+        except fetch.FAILURES as error:
             reasons.append(f"{route}: {error}")
     raise DataError(
         f"{source.title} could not be had. Tried:\n"
         + "\n".join(f"  {number}. {reason}" for number, reason in enumerate(reasons, 1))
-        + f"\nTo do it by hand, put {', '.join(fetch.NAMES)} (or the same with .gz) into {root / base}. On a slow network set "
-        "VAEGAN_JAX_PATIENCE to more seconds."
+        + f"\nTo do it by hand, put {', '.join(fetch.NAMES)} (or the same with .gz) into {root / base}. On a slow "
+        "network set VAEGAN_JAX_PATIENCE to more seconds."
     )
 
 

@@ -14,7 +14,8 @@ class DataError(ValueError):
 class Dataset:
     """Examples in memory (perhaps mapped from a file), read-only.
 
-    x: uint8 `[N, H, W, C]` images in 0..255, or finite float32 `[N, D]` vectors; N >= 1.
+    x: uint8 `[N, H, W, C]` images in 0..255, or finite float32 `[N, D]` vectors.
+       N is 0 only where an empty slice was asked for; `load` refuses an empty set.
     label: int32 `[N]`, or None.
     name, split: as they were asked for.
     sha256: of the arrays' bytes, shapes and dtypes, so equal digests mean equal data; left out, it is computed.
@@ -49,20 +50,18 @@ class Dataset:
 def check(x: np.ndarray, label: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
     """x and label as `Dataset` wants them: C-ordered, float vectors as float32, integer labels as int32.
 
-    Raises DataError for an empty set, another rank or dtype, values that are not finite, labels that do not fit.
+    Raises DataError for another rank or dtype, a side of 0, values that are not finite, labels that do not fit.
     """
     x = np.asarray(x)
     given = f"{x.dtype} {list(x.shape)}"
     if x.dtype == np.uint8 and x.ndim == 3:
         x = x[..., None]
-    if x.ndim and len(x) == 0:
-        raise DataError(f"{name} is empty: x is {given}, and at least one example is needed.")
     images = x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3)
     vectors = x.dtype in (np.float16, np.float32, np.float64) and x.ndim == 2
-    if not (images or vectors) or 0 in x.shape:
+    if not (images or vectors) or 0 in x.shape[1:]:
         raise DataError(
-            f"{name}: x is {given}, but uint8 images [N, H, W] or [N, H, W, C] with C = 1 or 3, or float vectors [N, D], "
-            "are expected; convert images with (255 * x).round().astype('uint8')."
+            f"{name}: x is {given}, but uint8 images [N, H, W] or [N, H, W, C] with C = 1 or 3, or float vectors "
+            "[N, D], are expected; convert images with (255 * x).round().astype('uint8')."
         )
     if vectors:
         x = x.astype(np.float32, copy=False)
@@ -74,8 +73,8 @@ def check(x: np.ndarray, label: np.ndarray | None, name: str) -> tuple[np.ndarra
         label = np.asarray(label)
         if label.shape != (len(x),) or label.dtype.kind not in "iu":
             raise DataError(
-                f"{name}: label is {label.dtype} {list(label.shape)}, but one integer for each of the {len(x)} examples "
-                f"is expected, [{len(x)}]."
+                f"{name}: label is {label.dtype} {list(label.shape)}, but one integer for each of the "
+                f"{len(x)} examples is expected, [{len(x)}]."
             )
         if len(label) and (label.min() < np.iinfo(np.int32).min or label.max() > np.iinfo(np.int32).max):
             raise DataError(f"{name}: labels from {label.min()} to {label.max()} do not fit in int32; renumber them.")
@@ -88,7 +87,7 @@ def digest(x: np.ndarray, label: np.ndarray | None) -> str:
     state = hashlib.sha256()
     for array in (x,) if label is None else (x, label):
         state.update(f"{array.dtype.str}{array.shape}".encode())
-        state.update(np.ascontiguousarray(array))
+        state.update(np.ascontiguousarray(array).data)
     return state.hexdigest()
 
 

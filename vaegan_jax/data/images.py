@@ -1,4 +1,4 @@
-"""Options in a name, `@crop=148,resize=64`, and what they do to an image; folders of images. Pillow only when needed."""
+"""Options in a name, `@crop=148,resize=64`, and what they do to an image; folders of images."""
 
 import difflib
 import re
@@ -54,7 +54,7 @@ class Options:
 
 
 def parse(name: str) -> tuple[str, Options]:
-    """`"celeb_a@crop=148,resize=64"` -> `("celeb_a", Options)`. A size is `N` or `HxW`. Raises DataError for another."""
+    """`"celeb_a@crop=148,resize=64"` -> `("celeb_a", Options)`; a size is `N` or `HxW`. Raises DataError for others."""
     base, at, text = name.rpartition("@")
     if not at or "=" not in text or "/" in text:
         return name, Options()  # an @ without = belongs to a path
@@ -116,11 +116,13 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
     if split not in (splits or ["train"]):
         raise DataError(f"{name} has the split{'s' if len(splits) > 1 else ''} {splits or ['train']}; got {split!r}.")
     folder = path / split if splits else path
-    files = sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
+    files = _images_in(folder)
     if not files:
         raise DataError(f"{name}: no image in {folder}; expected files that end in {', '.join(SUFFIXES)}.")
     classes = [f.relative_to(folder).parts[0] if f.parent != folder else None for f in files]
-    names = sorted({c for c in classes if c is not None})
+    # Numbered over all splits, so that a label means the same class in each of them.
+    roots = [path / s for s in splits] or [path]
+    names = sorted({f.relative_to(r).parts[0] for r in roots for f in _images_in(r) if f.parent != r})
     if names and None in classes:
         raise DataError(
             f"{name}: {folder} holds both images and sub-folders of images; move the images into a sub-folder."
@@ -148,6 +150,10 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
 
     x = stack(((str(file.relative_to(path)), pixels(file)) for file in files), len(files), options, name)
     return x, np.array([names.index(c) for c in classes if c], np.int32) if names else None
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
 def _centre(image: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:

@@ -25,17 +25,32 @@ def folders(data_dir: str | os.PathLike[str] | None, cache_root: Path) -> list[P
 
 
 def find(name: str, places: list[Path]) -> Path | None:
-    """The folder with the newest version of `name` (`celeb_a`, `lsun/bedroom`, `celeb_a:2.1.0`), or None."""
+    """The folder of `name` (`celeb_a`, `lsun/bedroom`, `celeb_a:2.1.0`), or None.
+
+    Of several: one in a format that we read, in the first of the places, of the newest version.
+    """
     base, _, version = name.partition(":")
-    if not re.fullmatch(r"[A-Za-z]\w*(/[\w.-]+)*", base) or ".." in base:
+    if (
+        not re.fullmatch(r"[A-Za-z]\w*(/[\w.-]+)*", base)
+        or ".." in base
+        or not re.fullmatch(r"(\d+\.\d+\.\d+)?", version)
+    ):
         return None
-    for place in places:
-        # A folder counts once `dataset_info.json` is in it: TFDS writes that last, then renames.
-        found = [file.parent for file in (place / base).glob(f"{version or '*'}/dataset_info.json")]
-        versions = [f for f in found if re.fullmatch(r"\d+\.\d+\.\d+", f.name)]
-        if versions:
-            return max(versions, key=lambda f: tuple(map(int, f.name.split("."))))
-    return None
+    ranked = []
+    for order, place in enumerate(places):
+        # TFDS works in another folder and renames it, so one that holds `dataset_info.json` is complete.
+        for file in (place / base).glob(f"{version or '*'}/dataset_info.json"):
+            if re.fullmatch(r"\d+\.\d+\.\d+", file.parent.name):
+                numbers = tuple(map(int, file.parent.name.split(".")))
+                ranked.append((_about(file.parent).get("fileFormat") == "array_record", -order, numbers, file.parent))
+    return max(ranked)[-1] if ranked else None
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "dataset_info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder}/dataset_info.json is damaged ({error}); prepare the set again.") from error
 
 
 def origin(folder: Path) -> str:
@@ -49,42 +64,49 @@ def load(folder: Path, split: str, options: images.Options, name: str) -> Arrays
     The images are the feature `image`, else the only feature that is one; labels the integer feature `label`, if any.
     Raises DataError for an unknown split, a folder in another format than array_record, or without images.
     """
-    about = json.loads((folder / "dataset_info.json").read_text())
+    about = _about(folder)
     splits = [entry["name"] for entry in about.get("splits", [])]
     if split not in splits:
         raise DataError(f"{name} has the splits {splits}; got {split!r}.")
     if about.get("fileFormat") != "array_record":
         raise DataError(
-            f"{folder} was prepared as {about.get('fileFormat', 'tfrecord')}, which needs TensorFlow to read; prepare it "
-            "again with file_format='array_record'."
+            f"{folder} was prepared as {about.get('fileFormat', 'tfrecord')}, which needs TensorFlow to read; "
+            "prepare it again with file_format='array_record'."
         )
-    with _quiet():
-        import tensorflow_datasets as tfds
+    try:
+        with _quiet():
+            return _read(folder, split, options, name)
+    except DataError:
+        raise
+    except Exception as error:  # TFDS and array_record raise many kinds for damaged files
+        raise DataError(f"{folder} cannot be read ({type(error).__name__}: {error}); prepare it again.") from error
 
-        # What `tfds.data_source(name)` does once it has found this folder, without looking for a builder's code.
-        builder = tfds.builder_from_directory(str(folder))
-        features = dict(builder.info.features) if hasattr(builder.info.features, "keys") else {}
-        pictures = [k for k, f in features.items() if len(f.shape or ()) == 3 and np.dtype(f.np_dtype) == np.uint8]
-        if not pictures or (len(pictures) > 1 and "image" not in pictures):
-            raise DataError(f"{name} has no feature 'image' of uint8 [H, W, C]; its features are {list(features)}.")
-        key = "image" if "image" in pictures else pictures[0]
-        numeric = (
-            "label" in features and features["label"].shape == () and np.dtype(features["label"].np_dtype).kind in "iu"
-        )
-        wanted: dict[str, Any] = {key: features[key]} | ({"label": features["label"]} if numeric else {})
-        source = builder.as_data_source(split=split, decoders=tfds.decode.PartialDecoding(wanted))
-        total = len(source)
-        label = np.zeros(total, np.int32) if numeric else None
 
-        def each() -> Iterator[tuple[str, np.ndarray]]:
-            for start in range(0, total, 1000):
-                rows = range(start, min(start + 1000, total))
-                for index, example in zip(rows, source.__getitems__(list(rows)), strict=True):
-                    if label is not None:
-                        label[index] = example["label"]
-                    yield f"example {index}", np.asarray(example[key])
+def _read(folder: Path, split: str, options: images.Options, name: str) -> Arrays:
+    import tensorflow_datasets as tfds
 
-        return images.stack(each(), total, options, name), label
+    # What `tfds.data_source(name)` does once it has found this folder, without looking for a builder's code.
+    builder = tfds.builder_from_directory(str(folder))
+    features = dict(builder.info.features.items()) if hasattr(builder.info.features, "items") else {}
+    pictures = [k for k, f in features.items() if len(f.shape or ()) == 3 and np.dtype(f.np_dtype) == np.uint8]
+    if not pictures or (len(pictures) > 1 and "image" not in pictures):
+        raise DataError(f"{name} has no feature 'image' of uint8 [H, W, C]; its features are {list(features)}.")
+    key = "image" if "image" in pictures else pictures[0]
+    labels = features.get("label")
+    numeric = labels is not None and labels.shape == () and np.dtype(labels.np_dtype).kind in "iu"
+    source = builder.as_data_source(split=split)
+    total = len(source)
+    label = np.zeros(total, np.int32) if numeric else None
+
+    def each() -> Iterator[tuple[str, np.ndarray]]:
+        for start in range(0, total, 1000):
+            rows = range(start, min(start + 1000, total))
+            for index, example in zip(rows, source.__getitems__(list(rows)), strict=True):
+                if label is not None:
+                    label[index] = example["label"]
+                yield f"example {index}", np.asarray(example[key])
+
+    return images.stack(each(), total, options, name), label
 
 
 @contextlib.contextmanager

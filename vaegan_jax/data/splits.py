@@ -28,29 +28,26 @@ def parse(split: str) -> list[tuple[str, str | None, str | None]]:
 def bounds(part: tuple[str, str | None, str | None], total: int, name: str) -> tuple[int, int]:
     """First and last + 1 index of one part of a split that holds `total` examples; percentages round to the closest.
 
-    Raises DataError when a bound lies outside the split, or nothing is between them.
+    An absolute bound beyond the end clips, as in Python, so a part may be empty (`train[:0]`). Raises DataError when
+    a percentage is outside of -100..100, or the part runs backwards (`train[20:10]`).
     """
     split, start, stop = part
-    first = 0 if start is None else _position(start, total, split, name)
-    last = total if stop is None else _position(stop, total, split, name)
-    if first >= last:
+    first = 0 if start is None else _position(start, total, name)
+    last = total if stop is None else _position(stop, total, name)
+    if first > last:
         text = f"{split}[{start or ''}:{stop or ''}]"
-        raise DataError(
-            f"split {text!r} of {name} is empty: it is {first}:{last} of {total} examples; widen the slice."
-        )
+        raise DataError(f"split {text!r} of {name} runs backwards: it is {first}:{last} of {total} examples.")
     return first, last
 
 
-def _position(text: str, total: int, split: str, name: str) -> int:
+def _position(text: str, total: int, name: str) -> int:
     if text.endswith("%"):
         percent = int(text[:-1])
         if abs(percent) > 100:
             raise DataError(f"split bound {text!r} of {name} is outside of -100%..100%.")
         position = round(percent * total / 100)
     else:
-        position = int(text)
-        if abs(position) > total:
-            raise DataError(f"split bound {text} is outside of {name}, whose {split!r} has {total} examples.")
+        position = max(-total, min(int(text), total))
     return position + total if text.startswith("-") else position
 
 
