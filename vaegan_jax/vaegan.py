@@ -81,6 +81,10 @@ class Config:
         """The decoder by its other name, for the code shared with `gan`."""
         return self.decoder
 
+    @property
+    def generator_optimizer(self) -> Optimizer:
+        return self.decoder_optimizer
+
     def __post_init__(self) -> None:
         gan.check(self)
         if self.gamma < 0 or self.gan_weight < 0:
