@@ -72,9 +72,7 @@ def _patches(geo: Geometry, x: jax.Array) -> jax.Array:
         return jnp.concatenate(taps, axis=3) if len(taps) > 1 else taps[0]
     # Space to depth first: every tap is then a dense slice (a strided one is gathered element by element).
     x = x.reshape(batch, rows, sh, cols, sw, channels).transpose(2, 4, 0, 1, 3, 5)
-    taps = [
-        x[u % sh, v % sw, :, u // sh : u // sh + oh, v // sw : v // sw + ow] for u in range(kh) for v in range(kw)
-    ]
+    taps = [x[u % sh, v % sw, :, u // sh : u // sh + oh, v // sw : v // sw + ow] for u in range(kh) for v in range(kw)]
     return jnp.concatenate(taps, axis=3) if len(taps) > 1 else taps[0]
 
 

@@ -87,7 +87,10 @@ class ConvTranspose(nn.ConvTranspose):
         per_axis = zip(x.shape[1:3], self.kernel_size, strides, range(2), strict=True)
         low, size = zip(*(self._frame(n, k, s, i) for n, k, s, i in per_axis), strict=True)
         # `spread` inverts a convolution with these low paddings whose output is x: the high ones follow from the size.
-        high = [(n - 1) * s + k - m - lo for n, k, s, m, lo in zip(x.shape[1:3], self.kernel_size, strides, size, low, strict=True)]
+        high = [
+            (n - 1) * s + k - m - lo
+            for n, k, s, m, lo in zip(x.shape[1:3], self.kernel_size, strides, size, low, strict=True)
+        ]
         padding = ((low[0], high[0]), (low[1], high[1]))
         geo = convolution.Geometry(tuple(self.kernel_size), strides, padding, size)
         return convolution.spread(geo, x, kernel)
