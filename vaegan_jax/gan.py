@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import losses, nets, state as players
+from vaegan_jax import losses, nets
+from vaegan_jax import state as players
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -283,7 +284,7 @@ def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) ->
     _, (gradient, stats), metrics = gradients(config, state, batch, key)
     player = players.update(state.discriminator, config.discriminator_optimizer, gradient, stats)
     del metrics["generator_loss"], metrics["generator_gradient_norm"]
-    return state.replace(discriminator=player), metrics
+    return dataclasses.replace(state, discriminator=player), metrics
 
 
 def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
@@ -291,7 +292,7 @@ def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tup
     (gradient, stats), _, metrics = gradients(config, state, batch, key)
     player = players.update(state.generator, config.generator_optimizer, gradient, stats, config.ema_decay)
     metrics = {name: metrics[name] for name in ("generator_loss", "generator_gradient_norm")}
-    return state.replace(generator=player), metrics
+    return dataclasses.replace(state, generator=player), metrics
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -309,13 +310,14 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
         metrics |= more
     else:
         (g_gradient, g_stats), (d_gradient, d_stats), metrics = gradients(config, state, batch, key)
-        state = state.replace(
+        state = dataclasses.replace(
+            state,
             generator=players.update(
                 state.generator, config.generator_optimizer, g_gradient, g_stats, config.ema_decay
             ),
             discriminator=players.update(state.discriminator, config.discriminator_optimizer, d_gradient, d_stats),
         )
-    return state.replace(step=state.step + 1), metrics
+    return dataclasses.replace(state, step=state.step + 1), metrics
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))

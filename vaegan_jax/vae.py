@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import losses, nets, state as players
+from vaegan_jax import losses, nets
+from vaegan_jax import state as players
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -221,7 +222,9 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
     model = players.update(state.model, config.optimizer, gradient, stats)
-    return state.replace(step=state.step + 1, model=model), metrics | {"gradient_norm": players.gradient_norm(gradient)}
+    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
+        "gradient_norm": players.gradient_norm(gradient)
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import gan, losses, nets, state as players
+from vaegan_jax import gan, losses, nets
+from vaegan_jax import state as players
 from vaegan_jax.gan import decode_standard, discriminate, sample
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
@@ -239,7 +240,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
         for name, go in turns.items():
             moved[name] = jax.tree.map(lambda a, b, go=go: jnp.where(go, a, b), moved[name], getattr(state, name))
             metrics[f"{name}_updated"] = go.astype(jnp.float32)
-    return state.replace(step=state.step + 1, **moved), metrics
+    return dataclasses.replace(state, step=state.step + 1, **moved), metrics
 
 
 @functools.partial(jax.jit, static_argnums=0)

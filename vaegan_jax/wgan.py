@@ -5,14 +5,15 @@ max over ||f||_L <= K of E_x f(x) - E_z f(g(z)) = K W(p_data, p_g): the critic f
 
 import dataclasses
 import functools
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import gan, nets, state as players
+from vaegan_jax import gan, nets
+from vaegan_jax import state as players
 from vaegan_jax.gan import decode_standard, discriminate, sample
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
@@ -52,7 +53,7 @@ class Config:
     clip: float | None = 0.01
     """The box [-clip, clip] that holds all critic parameters after each of its steps; None with a gradient penalty."""
     warmup: bool = False
-    """The authors' code, not the paper: 100 critic steps before each of the first 25 generator steps and every 500th."""
+    """The authors' code, not the paper: 100 critic steps before generator steps 0 to 24 and every 500th."""
     gradient_penalty: float = 0.0
     """Coefficient lambda of Gulrajani et al. 2017, eq. 3 (10 there), in place of the clip."""
     generator_optimizer: Optimizer = _RMSPROP
@@ -86,7 +87,7 @@ class Config:
 
 
 def gradient_penalty() -> Config:
-    """WGAN-GP (Gulrajani et al. 2017): no clip, no normalisation in the critic, lambda 10, Adam 1e-4 (.5, .9), batch 50."""
+    """WGAN-GP (Gulrajani et al. 2017): no clip, no critic normalisation, lambda 10, Adam 1e-4 (.5, .9), batch 50."""
     adam = Optimizer(rule="adam", learning_rate=1e-4, momentum=0.5, b2=0.9)
     return Config(
         discriminator=nets.ConvDiscriminator(norm="none"),
@@ -137,12 +138,12 @@ def critic_step(config: Config, state: State, batch: Batch, key: jax.Array) -> t
     state, metrics = gan.discriminator_step(config, state, batch, key)
     if config.clip is not None:
         params = jax.tree.map(lambda p: jnp.clip(p, -config.clip, config.clip), state.discriminator.params)
-        state = state.replace(discriminator=state.discriminator.replace(params=params))
+        state = dataclasses.replace(state, discriminator=dataclasses.replace(state.discriminator, params=params))
     # The other metrics read the critic's output as a probability's logit, which it is not.
     kept = {"wasserstein": metrics["wasserstein"], "critic_loss": metrics["discriminator_loss"]}
     kept |= {"penalty": metrics["penalty"]} if "penalty" in metrics else {}
     kept["critic_gradient_norm"] = metrics["discriminator_gradient_norm"]
-    return state.replace(critic_steps=state.critic_steps + 1), kept
+    return dataclasses.replace(state, critic_steps=state.critic_steps + 1), kept
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -166,10 +167,12 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 
     last = {name: values[-1] for name, values in batch.items()}
     moved, more = gan.generator_step(config, state, last, generator_key)
-    moved = moved.replace(generator_steps=state.generator_steps + 1, critic_steps=jnp.int32(0))
+    moved = dataclasses.replace(moved, generator_steps=state.generator_steps + 1, critic_steps=jnp.int32(0))
     if not config.warmup:
-        return moved.replace(step=state.step + 1), metrics | more | {"generator_updated": jnp.float32(1)}
+        return dataclasses.replace(moved, step=state.step + 1), metrics | more | {"generator_updated": jnp.float32(1)}
     slow = (state.generator_steps < 25) | (state.generator_steps % 500 == 0)
     go = state.critic_steps >= jnp.where(slow, 100, config.n_critic)
     state = jax.tree.map(lambda new, old: jnp.where(go, new, old), moved, state)
-    return state.replace(step=state.step + 1), metrics | more | {"generator_updated": go.astype(jnp.float32)}
+    return dataclasses.replace(state, step=state.step + 1), metrics | more | {
+        "generator_updated": go.astype(jnp.float32)
+    }
