@@ -1,0 +1,85 @@
+"""Configs as JSON and back, and what differs between two: frozen dataclasses and Linen modules of this package.
+
+A dataclass or module becomes its name in vaegan_jax with its fields, a function its name in vaegan_jax or jax.nn.
+Anything else becomes an "opaque" description that cannot be read back: the reader must give the config itself.
+"""
+
+import dataclasses
+import importlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+
+def to_json(value: Any) -> Any:
+    """Plain JSON values for a config; tuples become lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        if not kind.startswith("vaegan_jax."):
+            return {"opaque": f"{kind} {value}"}
+        return {"type": kind, **{f.name: to_json(getattr(value, f.name)) for f in _fields(value)}}
+    if isinstance(value, tuple | list):
+        return [to_json(v) for v in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if callable(value) and (name := _function_name(value)):
+        return {"function": name}
+    return {"opaque": repr(value)}
+
+
+def from_json(value: Any) -> Any:
+    """The inverse of `to_json`. Names are looked up in vaegan_jax and jax.nn alone, so a file cannot run other code.
+
+    Raises:
+        ValueError: an opaque value, or a name that is not there.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    if "opaque" in value:
+        raise ValueError(f"The stored config holds {value['opaque']}, which is not of vaegan_jax: load with config=...")
+    if "function" in value:
+        return _look_up(value["function"])
+    fields = {name: from_json(v) for name, v in value.items() if name != "type"}
+    kind = _look_up(value["type"])
+    try:
+        return kind(**fields)
+    except TypeError as error:
+        raise ValueError(f"The stored config does not fit {value['type']} of this version: {error}.") from None
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """"path: old -> new" for every leaf in which two JSON values differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        names = list(dict.fromkeys([*old, *new]))
+        return [d for n in names for d in differences(old.get(n), new.get(n), f"{path}.{n}" if path else n)]
+    return [] if old == new else [f"{path}: {old} -> {new}"]
+
+
+def _fields(value: Any) -> list[dataclasses.Field]:
+    hidden = ("parent", "name") if isinstance(value, nn.Module) else ()
+    return [f for f in dataclasses.fields(value) if f.name not in hidden]
+
+
+def _function_name(value: Any) -> str | None:
+    name = getattr(value, "__name__", "")
+    if getattr(jax.nn, name, None) is value:
+        return f"jax.nn.{name}"
+    if value is jax.numpy.tanh or value is nn.tanh:
+        return "jax.nn.tanh"
+    module = getattr(value, "__module__", "") or ""
+    if module.startswith("vaegan_jax.") and getattr(importlib.import_module(module), name, None) is value:
+        return f"{module}.{name}"
+    return None
+
+
+def _look_up(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    if not (module == "jax.nn" or module.startswith("vaegan_jax.")):
+        raise ValueError(f"The stored config names {name}: only names of vaegan_jax and jax.nn are read.")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError):
+        raise ValueError(f"The stored config names {name}, which this version does not have.") from None
