@@ -51,7 +51,7 @@ def from_json(value: Any) -> Any:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """"path: old -> new" for every leaf in which two JSON values differ."""
+    """ "path: old -> new" for every leaf in which two JSON values differ."""
     if isinstance(old, dict) and isinstance(new, dict):
         names = list(dict.fromkeys([*old, *new]))
         return [d for n in names for d in differences(old.get(n), new.get(n), f"{path}.{n}" if path else n)]
