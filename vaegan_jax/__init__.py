@@ -1,3 +1,27 @@
-"""vaegan_jax."""
+"""vaegan_jax: a laboratory bench for variational autoencoders and generative adversarial networks.
+
+data         load(name, split) for every data set; toy mixtures
+vae gan wgan vaegan     the algorithms, one a file, all with Config, State, init, train_step, sample
+pca          principal components and probabilistic PCA, the linear baseline
+fit          the loop: compiled chunks, many seeds at once, exact resume
+load         a trained model from its workdir: load("runs/x").sample(key, 16)
+losses nets layers optimizer state     the pieces, for a notebook
+plots logs checkpoint config model     pictures, metrics, files
+"""
+
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+__all__ = ["load"]
+
+if TYPE_CHECKING:
+    from vaegan_jax.model import load as load
+
+
+def __getattr__(name: str) -> Any:
+    # Late, so that importing the package alone does not import jax.
+    if name == "load":
+        from vaegan_jax.model import load
+
+        return load
+    raise AttributeError(f"module 'vaegan_jax' has no attribute {name!r}")

@@ -1,0 +1,67 @@
+"""A trained model read from its workdir: `vaegan_jax.load(workdir).sample(key, n)`."""
+
+import dataclasses
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vaegan_jax import checkpoint, config as configs
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """One seed of a run. Shapes as in the algorithm's own functions, which these call with config and state."""
+
+    algorithm: Any
+    config: Any
+    state: Any
+
+    def sample(self, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
+        """[n, *shape], images in [0, 1]."""
+        return self.algorithm.sample(self.config, self.state, key, n, label)
+
+    def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(mean, log_var), [B, K] each; algorithms with an encoder only."""
+        return self._function("encode")(self.config, self.state, x)
+
+    def reconstruct(self, x: jax.Array, key: jax.Array) -> jax.Array:
+        """[B, *shape] -> [B, *shape]; algorithms with an encoder only."""
+        return self._function("reconstruct")(self.config, self.state, x, key)
+
+    def _function(self, name: str) -> Any:
+        if not hasattr(self.algorithm, name):
+            raise ValueError(f"{self.algorithm.__name__} has no {name}: it has no encoder; use vae or vaegan.")
+        return getattr(self.algorithm, name)
+
+
+def load(workdir: str | Path, *, seed: int | None = None, step: int | None = None, config: Any = None) -> Model:
+    """The model that `fit` left in `workdir`: its first seed and last step, unless given.
+
+    config: needed only where the stored one holds modules from outside vaegan_jax.
+
+    Raises:
+        ValueError: no run there, no such seed or step, a config that cannot be read back.
+    """
+    folder = Path(workdir)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} has no config.json: give the workdir of a run of fit.")
+    stored = json.loads(path.read_text())
+    if not stored["algorithm"].startswith("vaegan_jax."):
+        raise ValueError(f"{path} names the algorithm {stored['algorithm']}: only those of vaegan_jax are loaded.")
+    algorithm = importlib.import_module(stored["algorithm"])
+    config = configs.from_json(stored["config"]) if config is None else config
+    seeds, done = stored["seeds"], checkpoint.steps(folder / "checkpoints")
+    seed = seeds[0] if seed is None else seed
+    if seed not in seeds:
+        raise ValueError(f"seed is {seed}: {folder} has {', '.join(map(str, seeds))}.")
+    if not done or step not in (None, *done):
+        have = ", ".join(map(str, done)) or "none yet"
+        raise ValueError(f"step is {step}: the checkpoints in {folder} are {have}.")
+    one = jax.eval_shape(lambda key: algorithm.init(config, key, tuple(stored["shape"])), jax.random.key(0))
+    template = jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(seeds), *a.shape), a.dtype), one)
+    states = checkpoint.restore(folder / "checkpoints", template, step)
+    return Model(algorithm, config, jax.tree.map(lambda leaf: leaf[seeds.index(seed)], states))
