@@ -38,7 +38,7 @@ class Geometry(NamedTuple):
 
 
 def geometry(
-    size: tuple[int, int],
+    size: tuple[int, ...],
     kernel: tuple[int, int],
     strides: tuple[int, int],
     padding: str | tuple[tuple[int, int], tuple[int, int]],
@@ -47,7 +47,7 @@ def geometry(
     if isinstance(padding, str):
         pads = lax.padtype_to_pads(size, kernel, strides, padding)
         padding = ((pads[0][0], pads[0][1]), (pads[1][0], pads[1][1]))
-    return Geometry(kernel, strides, padding, size)
+    return Geometry(kernel, strides, padding, (size[0], size[1]))
 
 
 # The operations, each for a CPU (matrix products) and elsewhere (native).

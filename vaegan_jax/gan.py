@@ -23,7 +23,7 @@ from vaegan_jax.state import Player
 Metrics = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
 
-# goodfeli/adversarial, mnist.yaml; an epoch is 500 updates.
+# goodfeli/adversarial, mnist.yaml; epochs are of dataset_size / batch_size updates, 500 there.
 _GOODFELLOW_SGD = Optimizer(
     rule="sgd",
     learning_rate=0.1,
@@ -33,7 +33,6 @@ _GOODFELLOW_SGD = Optimizer(
     final_momentum=0.7,
     momentum_from=1,
     momentum_to=250,
-    updates_per_epoch=500,
 )
 
 
@@ -279,10 +278,24 @@ def _penalty(
     return total
 
 
+def _epoch(config: Any) -> int:
+    return max(1, config.dataset_size // config.batch_size)
+
+
+def _update_discriminator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
+    optimizer = config.discriminator_optimizer
+    return players.update(state.discriminator, optimizer, gradient, stats, updates_per_epoch=_epoch(config))
+
+
+def _update_generator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
+    optimizer, decay = config.generator_optimizer, config.ema_decay
+    return players.update(state.generator, optimizer, gradient, stats, decay, updates_per_epoch=_epoch(config))
+
+
 def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
     """Updates the discriminator alone. Not jitted; `state.step` stays."""
     _, (gradient, stats), metrics = gradients(config, state, batch, key)
-    player = players.update(state.discriminator, config.discriminator_optimizer, gradient, stats)
+    player = _update_discriminator(config, state, gradient, stats)
     del metrics["generator_loss"], metrics["generator_gradient_norm"]
     return dataclasses.replace(state, discriminator=player), metrics
 
@@ -290,7 +303,7 @@ def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) ->
 def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
     """Updates the generator alone. Not jitted; `state.step` stays."""
     (gradient, stats), _, metrics = gradients(config, state, batch, key)
-    player = players.update(state.generator, config.generator_optimizer, gradient, stats, config.ema_decay)
+    player = _update_generator(config, state, gradient, stats)
     metrics = {name: metrics[name] for name in ("generator_loss", "generator_gradient_norm")}
     return dataclasses.replace(state, generator=player), metrics
 
@@ -312,10 +325,8 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
         (g_gradient, g_stats), (d_gradient, d_stats), metrics = gradients(config, state, batch, key)
         state = dataclasses.replace(
             state,
-            generator=players.update(
-                state.generator, config.generator_optimizer, g_gradient, g_stats, config.ema_decay
-            ),
-            discriminator=players.update(state.discriminator, config.discriminator_optimizer, d_gradient, d_stats),
+            generator=_update_generator(config, state, g_gradient, g_stats),
+            discriminator=_update_discriminator(config, state, d_gradient, d_stats),
         )
     return dataclasses.replace(state, step=state.step + 1), metrics
 
@@ -375,3 +386,15 @@ def discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None 
     y = players.one_hot(label, config.num_classes)
     variables = state.discriminator.variables()
     return players.apply(config.discriminator, variables, from_unit(config, x), y, train=False)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def validate(config: Any, state: Any, batch: Batch, key: jax.Array) -> Metrics:
+    """The discriminator on examples held out and on as many samples, running statistics: one value an example, [B].
+
+    d_real = D(x), below its training value where D memorises, d_fake = D(G(z)), wasserstein = f(x) - f(G(z)).
+    """
+    label = batch.get("label") if config.num_classes else None
+    real, _ = discriminate(config, state, batch["x"], label)
+    fake, _ = discriminate(config, state, sample(config, state, key, batch["x"].shape[0], label), label)
+    return {"d_real": jax.nn.sigmoid(real), "d_fake": jax.nn.sigmoid(fake), "wasserstein": real - fake}

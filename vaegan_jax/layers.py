@@ -11,11 +11,12 @@ from vaegan_jax import convolution
 Pair = tuple[int, int]
 
 
-def _pair(value: Any) -> tuple[int, ...]:
-    """An int (or None, which is 1) for both axes, or a sequence as it is."""
+def _pair(value: Any) -> Pair:
+    """An int (or None, which is 1) for both axes, or a pair as it is."""
     if value is None or isinstance(value, int):
-        return (1 if value is None else value,) * 2
-    return tuple(value)
+        value = (1 if value is None else value,) * 2
+    first, second = value
+    return first, second
 
 
 def _pads(padding: Any) -> Any:
@@ -52,12 +53,12 @@ class Conv(nn.Conv):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         if not self._fast():
             return super().__call__(inputs)
-        kernel_shape = (*self.kernel_size, inputs.shape[-1], self.features)
+        kernel_shape = (*_pair(self.kernel_size), inputs.shape[-1], self.features)
         return _run(self, inputs, kernel_shape, self._convolve)
 
     def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        size, kernel_size, strides = x.shape[1:3], tuple(self.kernel_size), _pair(self.strides)
-        return convolution.convolve(convolution.geometry(size, kernel_size, strides, _pads(self.padding)), x, kernel)
+        geo = convolution.geometry(x.shape[1:3], _pair(self.kernel_size), _pair(self.strides), _pads(self.padding))
+        return convolution.convolve(geo, x, kernel)
 
 
 class ConvTranspose(nn.ConvTranspose):
@@ -77,22 +78,20 @@ class ConvTranspose(nn.ConvTranspose):
         if not self._fast():
             return super().__call__(inputs)
         ends = (self.features, inputs.shape[-1]) if self.transpose_kernel else (inputs.shape[-1], self.features)
-        return _run(self, inputs, (*self.kernel_size, *ends), self._spread)
+        return _run(self, inputs, (*_pair(self.kernel_size), *ends), self._spread)
 
     def _spread(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
         if not self.transpose_kernel:
             # Linen's default correlates the dilated input with the kernel as it is; an adjoint flips it.
             kernel = kernel[::-1, ::-1].swapaxes(2, 3)
-        strides = _pair(self.strides)
-        per_axis = zip(x.shape[1:3], self.kernel_size, strides, range(2), strict=True)
-        low, size = zip(*(self._frame(n, k, s, i) for n, k, s, i in per_axis), strict=True)
+        sizes, kernel_size, strides = x.shape[1:3], _pair(self.kernel_size), _pair(self.strides)
         # `spread` inverts a convolution with these low paddings whose output is x: the high ones follow from the size.
-        high = [
-            (n - 1) * s + k - m - lo
-            for n, k, s, m, lo in zip(x.shape[1:3], self.kernel_size, strides, size, low, strict=True)
-        ]
-        padding = ((low[0], high[0]), (low[1], high[1]))
-        geo = convolution.Geometry(tuple(self.kernel_size), strides, padding, size)
+        padding, size = [], []
+        for axis, (n, k, s) in enumerate(zip(sizes, kernel_size, strides, strict=True)):
+            low, m = self._frame(n, k, s, axis)
+            padding.append((low, (n - 1) * s + k - m - low))
+            size.append(m)
+        geo = convolution.Geometry(kernel_size, strides, (padding[0], padding[1]), (size[0], size[1]))
         return convolution.spread(geo, x, kernel)
 
     def _frame(self, n: int, k: int, s: int, axis: int) -> Pair:

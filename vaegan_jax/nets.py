@@ -239,7 +239,7 @@ def _check_image(net: str, shape: Shape, halvings: int) -> None:
 
 
 class ConvEncoder(nn.Module):
-    """Strided convolutions, batch normalisation, ReLU; one hidden layer; (mean, log_var). Larsen et al. 2016, table 2."""
+    """Strided convolutions, batch normalisation, ReLU; a hidden layer; (mean, log_var). Larsen et al. 2016, table 2."""
 
     channels: tuple[int, ...] = (64, 128)
     hidden: int = 1024

@@ -1,6 +1,7 @@
 """An optimiser as plain data: a frozen dataclass that hashes, compares, prints, and becomes flags and JSON."""
 
 import dataclasses
+import functools
 import math
 from typing import Literal
 
@@ -35,7 +36,6 @@ class Optimizer:
     momentum_from: int = 1
     momentum_to: int = 250
     """sgd: momentum goes linearly to final_momentum between these epochs, constant within one."""
-    updates_per_epoch: int = 1
 
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
@@ -55,15 +55,15 @@ class Optimizer:
             rate *= 1 - jnp.clip((t - self.linear_from) / (self.linear_to - self.linear_from), 0, 1)
         return rate
 
-    def momentum_at(self, count: jax.Array) -> jax.Array:
+    def momentum_at(self, count: jax.Array, updates_per_epoch: int = 1) -> jax.Array:
         """Momentum at update `count`: pylearn2's MomentumAdjustor, which moves once an epoch."""
         if self.final_momentum is None:
             return jnp.float32(self.momentum)
-        epoch = jnp.asarray(count) // self.updates_per_epoch
+        epoch = jnp.asarray(count) // updates_per_epoch
         share = jnp.clip((epoch - self.momentum_from) / (self.momentum_to - self.momentum_from), 0, 1)
         return self.momentum + share * (self.final_momentum - self.momentum)
 
-    def transformation(self) -> optax.GradientTransformation:
+    def transformation(self, updates_per_epoch: int = 1) -> optax.GradientTransformation:
         """The rule as an optax transformation; its updates are to be added to the parameters."""
         before = [optax.add_decayed_weights(self.l2)] if self.l2 else []
         scale = optax.scale_by_learning_rate(self.rate)
@@ -76,6 +76,7 @@ class Optimizer:
         first = [optax.scale_by_rms(self.b2, self.eps, eps_in_sqrt=False)] if self.rule == "rmsprop" else []
         if self.momentum or self.final_momentum:
             # After the rate, as in v <- m v - lr g: a velocity keeps the rates of its own past.
-            trace = optax.inject_hyperparams(optax.trace)(decay=self.momentum_at)
+            decay = functools.partial(self.momentum_at, updates_per_epoch=updates_per_epoch)
+            trace = optax.inject_hyperparams(optax.trace)(decay=decay)
             return optax.chain(*before, *first, scale, trace)
         return optax.chain(*before, *first, scale)

@@ -41,10 +41,17 @@ def create(variables: Mapping[str, Tree], optimizer: Optimizer, ema_decay: float
 
 
 def update(
-    player: Player, optimizer: Optimizer, gradient: Tree, batch_stats: Tree = None, ema_decay: float | None = None
+    player: Player,
+    optimizer: Optimizer,
+    gradient: Tree,
+    batch_stats: Tree = None,
+    ema_decay: float | None = None,
+    *,
+    updates_per_epoch: int = 1,
 ) -> Player:
     """One step of the optimiser on `gradient` (of what is minimised); new batch statistics if given."""
-    updates, opt_state = optimizer.transformation().update(gradient, player.opt_state, player.params)
+    rule = optimizer.transformation(updates_per_epoch)
+    updates, opt_state = rule.update(gradient, player.opt_state, player.params)
     params = optax.apply_updates(player.params, updates)
     ema = player.ema
     if ema_decay is not None:

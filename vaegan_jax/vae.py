@@ -19,6 +19,7 @@ from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
 Metrics = dict[str, jax.Array]
+_ADAGRAD = Optimizer(rule="adagrad", learning_rate=0.02, eps=1e-10)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Config:
     likelihood: Literal["bernoulli", "gaussian", "gaussian_fixed"] = "bernoulli"
     """gaussian: a log-variance for each pixel, from the decoder (AEVB, appendix C.2); gaussian_fixed: `variance`."""
     binarize: Literal["fresh", "fixed", "none"] = "fresh"
-    """Bernoulli pixels: a fresh draw at each visit, one draw an image for ever (from its own bytes), grey soft targets."""
+    """Bernoulli pixels: a fresh draw at each visit, one draw an image for ever (from its bytes), grey soft targets."""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """The Gaussian mean: squashed to (0, 1) as AEVB does for Frey faces, or not."""
     variance: float = 0.01
@@ -46,7 +47,7 @@ class Config:
     beta: float = 1.0
     weight_prior: bool = True
     """MAP: adds log N(theta; 0, I) / dataset_size to the bound."""
-    optimizer: Optimizer = Optimizer(rule="adagrad", learning_rate=0.02, eps=1e-10)
+    optimizer: Optimizer = _ADAGRAD
     batch_size: int = 100
     dataset_size: int = 60_000
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
@@ -270,7 +271,7 @@ def sample(config: Config, state: State, key: jax.Array, n: int, label: jax.Arra
     if label is not None:
         raise ValueError("label was given, but the VAE is unconditional: leave it out.")
 
-    def draw(key: jax.Array, _: None) -> jax.Array:
+    def draw(key: jax.Array, _: jax.Array | None) -> jax.Array:
         return decode(config, state, jax.random.normal(key, (config.batch_size, config.latents)))
 
     return players.blocks(draw, key, n, config.batch_size, None)
@@ -303,3 +304,6 @@ def elbo(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Arr
     sampled_kl = (terms["log_posterior"] - terms["log_prior"]).mean(axis=1)
     kl = terms["kl"] if config.kl == "analytic" else sampled_kl
     return {"elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl}
+
+
+validate = elbo

@@ -32,6 +32,7 @@ __all__ = [
     "reconstruct",
     "sample",
     "train_step",
+    "validate",
     "vectors",
 ]
 
@@ -240,7 +241,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
         for name, go in turns.items():
             moved[name] = jax.tree.map(lambda a, b, go=go: jnp.where(go, a, b), moved[name], getattr(state, name))
             metrics[f"{name}_updated"] = go.astype(jnp.float32)
-    return dataclasses.replace(state, step=state.step + 1, **moved), metrics
+    return State(state.step + 1, **moved, shape=state.shape), metrics
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -261,3 +262,20 @@ def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array) -> j
     """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]."""
     mean, log_var = encode(config, state, x)
     return decode(config, state, mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
+    """On examples held out, running statistics, one value an example [B].
+
+    prior = KL(q(z|x) || N(0, I)) and llike = L_llike in nats, pixel_error = mean squared error a pixel in [0, 1].
+    """
+    x = players.as_float(batch["x"])
+    mean, log_var = encode(config, state, batch["x"])
+    rebuilt = reconstruct(config, state, batch["x"], key)
+    features, rebuilt_features = (discriminate(config, state, images)[1] for images in (x, rebuilt))
+    return {
+        "prior": losses.kl_standard_normal(mean, log_var),
+        "llike": -losses.gaussian_log_prob(rebuilt_features, 0.0, features),
+        "pixel_error": ((rebuilt - x) ** 2).reshape(x.shape[0], -1).mean(axis=1),
+    }

@@ -28,6 +28,7 @@ __all__ = [
     "init",
     "sample",
     "train_step",
+    "validate",
     "vectors",
 ]
 
@@ -136,8 +137,8 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
 def critic_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """One step of the critic on one batch [B, ...], then the clip (algorithm 1, lines 3 to 7). Not jitted."""
     state, metrics = gan.discriminator_step(config, state, batch, key)
-    if config.clip is not None:
-        params = jax.tree.map(lambda p: jnp.clip(p, -config.clip, config.clip), state.discriminator.params)
+    if (box := config.clip) is not None:
+        params = jax.tree.map(lambda p: jnp.clip(p, -box, box), state.discriminator.params)
         state = dataclasses.replace(state, discriminator=dataclasses.replace(state.discriminator, params=params))
     # The other metrics read the critic's output as a probability's logit, which it is not.
     kept = {"wasserstein": metrics["wasserstein"], "critic_loss": metrics["discriminator_loss"]}
@@ -153,7 +154,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     batch = {"x": uint8 or float [n_critic, B, *shape], "label": int32 [n_critic, B] where conditional}.
     Under warm-up the generator waits, masked, until its critic steps have passed: generator_updated is then 0.
 
-    Metrics: wasserstein = E f(x) - E f(g(z)), critic_loss as minimised, penalty where it is on and critic_gradient_norm,
+    Metrics: wasserstein = E f(x) - E f(g(z)), critic_loss as minimised, penalty where it is on, critic_gradient_norm:
     means over the critic's steps; generator_loss = -E f(g(z)); generator_gradient_norm; generator_updated.
     """
     players.check_batch(batch, state.shape, config.n_critic, config.num_classes)
@@ -176,3 +177,9 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     return dataclasses.replace(state, step=state.step + 1), metrics | more | {
         "generator_updated": go.astype(jnp.float32)
     }
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
+    """wasserstein = f(x) - f(g(z)) on examples held out and as many samples, running statistics: [B]."""
+    return {"wasserstein": gan.validate(config, state, batch, key)["wasserstein"]}
