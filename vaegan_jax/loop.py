@@ -1,0 +1,186 @@
+"""The compiled chunk of steps, and the stream of chunks: the next one is dispatched before the last one is read."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from vaegan_jax.data.dataset import Dataset
+
+CHUNK_SECONDS = 1.0  # a chunk's aim: long enough to hide the host, short enough for progress and Ctrl-C
+CAPACITY = 2048  # steps a chunk can hold
+
+
+class Diverged(FloatingPointError):
+    """A metric or a parameter became NaN or infinite; the last checkpoint is from before."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Steps first + 1 to first + n on the host. metrics: name -> [S, n]; seconds: None for the one that compiles."""
+
+    first: int
+    metrics: dict[str, np.ndarray]
+    seconds: float | None
+
+    @property
+    def last(self) -> int:
+        return self.first + next(iter(self.metrics.values())).shape[1]
+
+
+class Loop:
+    """The program and the states that it moves (donated, so nothing else may hold them)."""
+
+    def __init__(self, algorithm: Any, config: Any, data: Dataset, states: Any, seeds: tuple[int, ...]) -> None:
+        self.seeds, self.states = seeds, states
+        self._single = len(seeds) == 1
+        devices = jax.devices()
+        self._mesh = jax.make_mesh((len(devices),), ("device",)) if len(devices) > 1 else None
+        over_seeds = self._mesh is not None and len(seeds) % len(devices) == 0
+        over_batch = self._mesh is not None and not over_seeds and config.batch_size % len(devices) == 0
+        whole, split = self._sharding(), self._sharding("device")
+        arrays = {"x": data.x} if data.label is None else {"x": data.x, "label": data.label}
+        self._data = jax.device_put(arrays, whole) if whole else jax.tree.map(jnp.asarray, arrays)
+        self._keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+        if whole:
+            self.states = jax.device_put(states, split if over_seeds else whole)
+            self._keys = jax.device_put(self._keys, split if over_seeds else whole)
+        front = (None,) * (config.batches_per_step > 1)
+        constraint = NamedSharding(self._mesh, PartitionSpec(*front, "device")) if over_batch and self._mesh else None
+        one = functools.partial(_chunk, algorithm, config, len(data), constraint)
+        # One seed takes no batch axis: a batched product of one is slower than a plain one.
+        many = jax.vmap(one, in_axes=(None, 0, 0, None, None))
+        self._program = jax.jit(one if self._single else many, donate_argnums=1)
+
+    def _sharding(self, *axes: str) -> NamedSharding | None:
+        return NamedSharding(self._mesh, PartitionSpec(*axes)) if self._mesh else None
+
+    def advance(self, start: int, count: int) -> dict[str, jax.Array]:
+        """Moves the states by `count` <= CAPACITY steps from step `start`; metrics [S, CAPACITY], not yet waited for."""
+        states, keys = self.states, self._keys
+        if self._single:
+            states, keys = jax.tree.map(lambda leaf: leaf[0], states), keys[0]
+        states, metrics = self._program(self._data, states, keys, jnp.int32(start), jnp.int32(count))
+        if self._single:
+            states, metrics = jax.tree.map(lambda leaf: leaf[None], (states, metrics))
+        self.states = states
+        return metrics
+
+    def state(self, i: int) -> Any:
+        """The state of seeds[i]."""
+        return jax.tree.map(lambda leaf: leaf[i], self.states)
+
+    def chunks(self, start: int, stops: Sequence[int]) -> Iterator[Chunk]:
+        """Chunks from step `start` to the last of `stops` (ascending), one ahead of what is yielded.
+
+        A chunk that ends at a stop is yielded with nothing in flight, so `states` are those of that step.
+
+        Raises:
+            Diverged: a metric is NaN or infinite; names step, seed and metric.
+        """
+        flying: tuple[int, int, dict[str, jax.Array]] | None = None
+        step, count, compiled, mark = start, 1, False, time.perf_counter()
+        for stop in stops:
+            while step < stop or flying:
+                launched = None
+                if step < stop:
+                    n = min(count, stop - step, CAPACITY)
+                    launched = (step, n, self.advance(step, n))
+                    step += n
+                if flying:
+                    metrics = self._read(*flying)
+                    seconds, mark = time.perf_counter() - mark, time.perf_counter()
+                    rate = flying[1] / max(seconds, 1e-9)
+                    # The first chunk compiles: its time says nothing of the next.
+                    count = max(1, min(CAPACITY, int(rate * CHUNK_SECONDS), 8 * count)) if compiled else 8
+                    yield Chunk(flying[0], metrics, seconds if compiled else None)
+                    compiled = True
+                flying = launched
+            mark = time.perf_counter()  # what the host did at the stop is not the steps' time
+
+    def _read(self, start: int, count: int, metrics: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+        """A chunk's metrics on the host, [S, count]; refuses NaN and infinity."""
+        values = {name: np.asarray(buffer)[:, :count] for name, buffer in metrics.items()}
+        bad = {name: ~np.isfinite(v) for name, v in values.items() if not np.isfinite(v).all()}
+        if bad:
+            at = min(int(b.any(axis=0).argmax()) for b in bad.values())
+            name, i = next((name, int(b[:, at].argmax())) for name, b in bad.items() if b[:, at].any())
+            raise Diverged(
+                f"{name} is {values[name][i, at]} at step {start + at + 1} of seed {self.seeds[i]}: the run stops, "
+                "the last checkpoint is from before; try a lower learning rate."
+            )
+        return values
+
+    def check_finite(self, step: int) -> None:
+        """Refuses states with NaN or infinity in them, which a metric shows one step too late for a checkpoint."""
+        for i in np.flatnonzero(~np.asarray(_finite(self.states))):
+            raise Diverged(
+                f"The state of seed {self.seeds[i]} holds NaN or infinity after step {step}: the run stops, the last "
+                "checkpoint is from before; try a lower learning rate."
+            )
+
+
+@jax.jit
+def _finite(states: Any) -> jax.Array:
+    """Whether every float of each seed's state is finite: [S]."""
+    floats = [leaf for leaf in jax.tree.leaves(states) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in floats]).all(axis=0)
+
+
+def _chunk(
+    algorithm: Any,
+    config: Any,
+    examples: int,
+    constraint: NamedSharding | None,
+    data: dict[str, jax.Array],
+    state: Any,
+    key: jax.Array,
+    start: jax.Array,
+    count: jax.Array,
+) -> tuple[Any, dict[str, jax.Array]]:
+    """`count` training steps of one seed from step `start`, with their metrics in buffers of CAPACITY.
+
+    A loop with a traced bound, so that chunks of every length are one program: one compilation, and no other fusion
+    (so no other rounding) for a chunk cut short by a checkpoint.
+    """
+    order_key, step_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+    size, group = config.batch_size, config.batches_per_step
+    per_epoch = examples // size
+
+    def order(epoch: jax.Array) -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(order_key, epoch), examples)
+
+    def next_batch(order_now: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        epoch, place = number // per_epoch, number % per_epoch
+        order_now = jax.lax.cond(place == 0, lambda _: order(epoch), lambda now: now, order_now)
+        return order_now, jax.lax.dynamic_slice_in_dim(order_now, place * size, size)
+
+    def gather(order_now: jax.Array, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        if group == 1:
+            order_now, rows = next_batch(order_now, step)
+        else:
+            order_now, rows = jax.lax.scan(next_batch, order_now, step * group + jnp.arange(group))
+        batch = {name: values[rows] for name, values in data.items()}
+        if constraint is not None:
+            batch = jax.lax.with_sharding_constraint(batch, constraint)
+        return order_now, batch
+
+    def body(i: jax.Array, carry: tuple[Any, jax.Array, Any]) -> tuple[Any, jax.Array, Any]:
+        state, order_now, buffers = carry
+        order_now, batch = gather(order_now, start + i)
+        state, metrics = algorithm.train_step(config, state, batch, jax.random.fold_in(step_key, start + i))
+        buffers = {name: buffers[name].at[i].set(value) for name, value in metrics.items()}
+        return state, order_now, buffers
+
+    order_now = order(start * group // per_epoch)
+    _, batch = jax.eval_shape(gather, order_now, start)
+    _, metrics = jax.eval_shape(functools.partial(algorithm.train_step, config), state, batch, step_key)
+    buffers = {name: jnp.zeros((CAPACITY,), jnp.float32) for name in metrics}
+    state, _, buffers = jax.lax.fori_loop(0, count, body, (state, order_now, buffers))
+    return state, buffers

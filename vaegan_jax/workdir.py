@@ -1,0 +1,84 @@
+"""A run's folder: config.json, metrics.jsonl, samples/, checkpoints/; whose run it is, and what lies in it."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vaegan_jax import checkpoint, logs, plots
+from vaegan_jax import config as configs
+from vaegan_jax.data.dataset import Dataset
+
+
+def describe(
+    algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any, arguments: dict[str, Any]
+) -> dict[str, Any]:
+    """What makes a run this run and no other, as JSON values."""
+    digest = None
+    if initial is not None:
+        digest = hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(initial))).hexdigest()
+    return {
+        "algorithm": algorithm.__name__,
+        "config": configs.to_json(config),
+        "shape": list(data.x.shape[1:]),
+        "data": {"name": data.name, "split": data.split, "examples": len(data), "sha256": data.sha256},
+        "seeds": list(seeds),
+        "initial_states": digest,
+        **arguments,
+    }
+
+
+def claim(folder: Path, description: dict[str, Any]) -> None:
+    """Makes the folder, or checks that it is this run's.
+
+    Raises:
+        ValueError: it is a file, holds something else, or another run: then the fields that differ.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"workdir {folder} is a file: give a folder, new or of the same run.")
+    path = folder / "config.json"
+    if path.exists():
+        try:
+            stored = json.loads(path.read_text())
+        except json.JSONDecodeError:
+            raise ValueError(f"{path} is not valid JSON: delete the folder or give another workdir.") from None
+        changed = configs.differences(stored, json.loads(json.dumps(description)))
+        if changed:
+            raise ValueError(f"{folder} holds another run; what differs: {'; '.join(changed)}. Give another workdir.")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"workdir {folder} is not empty and has no config.json: give a new folder.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"workdir {folder} lies below a file: give another place.") from None
+    aside = folder / ".config.json"
+    aside.write_text(json.dumps(description, indent=2) + "\n")
+    aside.replace(path)
+
+
+def resume(folder: Path, states: Any, steps: int) -> tuple[int, Any, list[dict[str, Any]]]:
+    """(step, states, lines of metrics.jsonl) of the last checkpoint, the log cut back to it; (0, states, []) at first.
+
+    Raises:
+        ValueError: the run has gone further than `steps`.
+    """
+    done, log = checkpoint.steps(folder / "checkpoints"), folder / "metrics.jsonl"
+    start = done[-1] if done else 0
+    if start > steps:
+        raise ValueError(f"steps is {steps}, but {folder} has gone to {start}: give {start} or more.")
+    if log.exists():
+        logs.truncate(log, start)
+    if not done:
+        return 0, states, []
+    return start, checkpoint.restore(folder / "checkpoints", states, start), logs.read(log) if log.exists() else []
+
+
+def picture(sample: jax.Array, folder: Path, step: int, seed: int) -> None:
+    """Samples [n, *shape] as samples/step...-seed....png."""
+    x = np.asarray(sample)
+    draw = plots.grid if x.ndim == 4 else plots.scatter if x.shape[1] == 2 else plots.vectors
+    draw(x, folder / "samples" / f"step{step:08d}-seed{seed}.png")
