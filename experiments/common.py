@@ -1,0 +1,201 @@
+"""What the training scripts share: the flags, the recipes, one sentence for a user's mistake, the run and its figures."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+Budget = Literal["smoke", "cpu", "paper"]
+INTERRUPTED = 130  # what a shell reports for Ctrl-C
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The flags of every script; the other ones are the fields of its config."""
+
+    dataset: str = "mnist"
+    """A name of `python -m vaegan_jax.data`, or folder:PATH, npz:PATH, idx:PATH."""
+    data_dir: Path | None = None
+    """The cache of data; None: $VAEGAN_JAX_DATA, or ~/.cache/vaegan_jax."""
+    steps: int | None = None
+    """Training steps; None: the budget's."""
+    budget: Budget = "cpu"
+    """smoke: seconds; cpu: at most about an hour on two cores; paper: the published schedule."""
+    seeds: tuple[int, ...] = (0,)
+    """Trained side by side in one program."""
+    workdir: Path | None = None
+    """None: runs/SCRIPT-DATASET. Started again with the same flags, a run goes on (--steps may grow)."""
+    checkpoint_every: int | None = None
+    """None: ten times a run."""
+    log_every: int = 100
+    recipe: str = "paper"
+    """Which config the other flags start from; the script's first lines name them."""
+    tensorboard: bool = False
+    """Also write TensorBoard files to the workdir (extra `logging`)."""
+    wandb: bool = False
+    """Also log to Weights & Biases (extra `logging`; sends data out)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """One paper's script."""
+
+    name: str
+    algorithm: Any
+    recipes: Mapping[str, Callable[[], Any]]
+    """What a recipe's name stands for. "paper" is the default."""
+    steps: Mapping[Budget, int]
+
+
+def main(script: Script, doc: str | None, argv: Sequence[str] | None = None) -> int:
+    """Parses, runs, and turns a user's mistake into one sentence and exit code 1 (a wrong flag: 2, Ctrl-C: 130)."""
+    use_compilation_cache()
+    argv = sys.argv[1:] if argv is None else list(argv)
+    try:
+        run(script, doc, argv)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print(f"experiments.{script.name}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in ~/.cache/vaegan_jax/xla; $JAX_COMPILATION_CACHE_DIR names another place."""
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache" / "vaegan_jax" / "xla"))
+
+
+def parse(script: Script, doc: str | None, argv: Sequence[str]) -> tuple[Flags, Any, Any]:
+    """(flags, config, training data). The defaults of the config's flags follow the recipe and the data.
+
+    Raises:
+        ValueError: an unknown recipe, data that cannot be had.
+        SystemExit: a wrong flag (2), --help (0).
+    """
+    import tyro
+
+    from vaegan_jax import data
+
+    # First what decides the defaults, so that --help and overrides are about the config that will run.
+    asked = [a for a in argv if a not in ("-h", "--help")]
+    early, _ = tyro.cli(Flags, args=asked, return_unknown_args=True)
+    if early.recipe not in script.recipes:
+        raise ValueError(f"recipe is {early.recipe!r}: {script.name} has {', '.join(script.recipes)}.")
+    default, train = script.recipes[early.recipe](), None
+    if len(asked) == len(argv):
+        train = data.load(early.dataset, default.splits[0], data_dir=early.data_dir)
+        if train.x.ndim == 2:
+            default = script.algorithm.vectors(train.x.shape[1])
+        default = dataclasses.replace(default, dataset_size=max(1, len(train)))
+
+    @dataclasses.dataclass(frozen=True)
+    class Arguments(Flags):
+        config: Annotated[Any, tyro.conf.arg(name="", constructor=type(default))] = default
+
+    parsed = tyro.cli(
+        Arguments,
+        registry=_activations(),
+        args=argv,
+        prog=f"python -m experiments.{script.name}",
+        description="\n\n".join(line for line in (doc or "").splitlines() if line),  # else it would join the lines
+        config=(tyro.conf.AvoidSubcommands,),
+    )
+    config = parsed.config
+    if train is None or config.splits[0] != default.splits[0]:
+        train = data.load(parsed.dataset, config.splits[0], data_dir=parsed.data_dir)
+    return parsed, config, train
+
+
+def _activations() -> Any:
+    """Lets a flag name an activation, which the configs hold as a function."""
+    import flax.linen as nn
+    from tyro import constructors
+
+    from vaegan_jax import nets
+
+    known = {"relu": nn.relu, "leaky_relu": nets.leaky_relu, "tanh": nn.tanh, "softplus": nn.softplus, "elu": nn.elu}
+    registry = constructors.ConstructorRegistry()
+
+    @registry.primitive_rule
+    def rule(info: constructors.PrimitiveTypeInfo) -> constructors.PrimitiveConstructorSpec | None:
+        if info.type != nets.Activation:
+            return None
+        return constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="{" + ",".join(known) + "}",
+            instance_from_str=lambda words: known[words[0]],
+            is_instance=callable,
+            str_from_instance=lambda f: [next((name for name, g in known.items() if g is f), getattr(f, "__name__", "?"))],
+            choices=tuple(known),
+        )
+
+    return registry
+
+
+def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
+    """One training run as the flags say it; prints where things are. Returns fit's Run."""
+    flags, config, train = parse(script, doc, argv)
+
+    from experiments import figures
+    from vaegan_jax import fit, logs
+
+    steps = script.steps[flags.budget] if flags.steps is None else flags.steps
+    slug = "".join(c if c.isalnum() else "-" for c in flags.dataset).strip("-")
+    workdir = flags.workdir or Path("runs") / f"{script.name}-{slug}"
+    held_out, test = (_held_out(flags, split) for split in config.splits[1:])
+    print(
+        f"{script.name} on {train.name} {train.split}: {len(train):,} examples {list(train.x.shape[1:])}, "
+        f"{steps:,} steps of batch {config.batch_size}, seeds {', '.join(map(str, flags.seeds))}, in {workdir}",
+        file=sys.stderr,
+    )
+    trained = fit.fit(
+        script.algorithm,
+        config,
+        train,
+        steps=steps,
+        seeds=flags.seeds,
+        workdir=workdir,
+        validation=held_out,
+        log_every=flags.log_every,
+        checkpoint_every=flags.checkpoint_every or max(1, steps // 10),
+        write=[make(workdir) for make, on in ((logs.tensorboard, flags.tensorboard), (logs.wandb, flags.wandb)) if on],
+    )
+    paths = figures.draw(trained, test or train, workdir)
+    if test is not None:
+        print(f"test ({len(test):,} examples): {_summary(script.algorithm, trained, test)}")
+    print(f"pictures: {', '.join(str(path) for path in paths)}")
+    print(f"in Python: import vaegan_jax; model = vaegan_jax.load({str(workdir)!r})")
+    return trained
+
+
+def _held_out(flags: Flags, split: str) -> Any:
+    """A split that is not for training; None where the data set has none, or an empty one."""
+    from vaegan_jax import data
+
+    try:
+        found = data.load(flags.dataset, split, data_dir=flags.data_dir)
+    except data.DataError:
+        return None
+    return found if len(found) else None
+
+
+def _summary(algorithm: Any, trained: Any, test: Any) -> str:
+    """`elbo -98.6 +- 0.2, ...`: means of algorithm.validate, and the deviation over seeds where there are several."""
+    import numpy as np
+
+    from vaegan_jax import fit
+
+    each = [fit.validate(algorithm, trained.config, trained.state(seed), test) for seed in trained.seeds]
+    parts = []
+    for name in each[0]:
+        values = np.array([values[name] for values in each])
+        spread = f" +- {values.std(ddof=1):.2g} over {len(values)} seeds" if len(values) > 1 else ""
+        parts.append(f"{name} {values.mean():.5g}{spread}")
+    return ", ".join(parts)
