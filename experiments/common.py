@@ -1,4 +1,4 @@
-"""What the training scripts share: the flags, the recipes, one sentence for a user's mistake, the run and its figures."""
+"""What the training scripts share: flags, recipes, one sentence for a user's mistake, the run and its figures."""
 
 import dataclasses
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 Budget = Literal["smoke", "cpu", "paper"]
+SAMPLES = 1000  # judged by their nearest neighbours
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -132,7 +133,9 @@ def _activations() -> Any:
             metavar="{" + ",".join(known) + "}",
             instance_from_str=lambda words: known[words[0]],
             is_instance=callable,
-            str_from_instance=lambda f: [next((name for name, g in known.items() if g is f), getattr(f, "__name__", "?"))],
+            str_from_instance=lambda f: [
+                next((name for name, g in known.items() if g is f), getattr(f, "__name__", "?"))
+            ],
             choices=tuple(known),
         )
 
@@ -143,7 +146,10 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
     """One training run as the flags say it; prints where things are. Returns fit's Run."""
     flags, config, train = parse(script, doc, argv)
 
-    from experiments import figures
+    import jax
+    import numpy as np
+
+    from experiments import figures, neighbours
     from vaegan_jax import fit, logs
 
     steps = script.steps[flags.budget] if flags.steps is None else flags.steps
@@ -170,6 +176,10 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
     paths = figures.draw(trained, test or train, workdir)
     if test is not None:
         print(f"test ({len(test):,} examples): {_summary(script.algorithm, trained, test)}")
+        if train.label is not None and train.x.ndim == 4:
+            key, state = jax.random.key(4), trained.state(trained.seeds[0])
+            samples = np.asarray(script.algorithm.sample(trained.config, state, key, SAMPLES))
+            print(f"samples: {neighbours.neighbours(samples, train, test)}")
     print(f"pictures: {', '.join(str(path) for path in paths)}")
     print(f"in Python: import vaegan_jax; model = vaegan_jax.load({str(workdir)!r})")
     return trained

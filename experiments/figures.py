@@ -53,9 +53,7 @@ def _curves(run: Run, folder: Path) -> list[Path]:
     if len(run.steps) < 2:
         return []
     shown = {
-        name: values
-        for name, values in run.metrics.items()
-        if name != "steps_per_second" and np.isfinite(values).all()
+        name: values for name, values in run.metrics.items() if name != "steps_per_second" and np.isfinite(values).all()
     }
     plots.curves(shown, run.steps, folder / "curves.png")
     return [folder / "curves.png"]

@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from experiments import common
 from vaegan_jax import gan
 
-SCRIPT = common.Script(
-    "gan", gan, recipes={"paper": gan.Config}, steps={"smoke": 20, "cpu": 50_000, "paper": 250_000}
-)
+SCRIPT = common.Script("gan", gan, recipes={"paper": gan.Config}, steps={"smoke": 20, "cpu": 50_000, "paper": 250_000})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -36,7 +36,9 @@ def neighbours(samples: np.ndarray, train: Dataset, test: Dataset) -> Neighbours
     if train.label is None:
         raise ValueError(f"{train.name} has no labels: give a labelled data set.")
     if samples.shape[1:] != train.x.shape[1:] or not len(samples):
-        raise ValueError(f"samples has shape {samples.shape}: [n, {', '.join(map(str, train.x.shape[1:]))}] is expected.")
+        raise ValueError(
+            f"samples has shape {samples.shape}: [n, {', '.join(map(str, train.x.shape[1:]))}] is expected."
+        )
     from sklearn.neighbors import NearestNeighbors
 
     index = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_flat(train.x))

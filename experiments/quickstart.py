@@ -57,8 +57,8 @@ def parts() -> dict[str, Part]:
             vae,
             autoencoder,
             4000,
-            "It climbs the ELBO, a lower bound on log p(x): samples cover every digit and are soft, because the mean of "
-            "p(x | z) is shown.",
+            "It climbs the ELBO, a lower bound on log p(x): samples cover every digit and are soft, because what is "
+            "shown is the mean of p(x | z).",
         ),
         "vae2": Part(
             "VAE with two latents",
@@ -123,9 +123,7 @@ def parts() -> dict[str, Part]:
                 encoder=nets.ConvEncoder(channels=(16, 32), hidden=128, kernel=(3, 3)),
                 decoder=generator,
                 # The encoder's likelihood sums over Dis_l: with few features it loses to the KL term.
-                discriminator=dataclasses.replace(
-                    discriminator, channels=(32, 128), feature_layer="conv1_activation"
-                ),
+                discriminator=dataclasses.replace(discriminator, channels=(32, 128), feature_layer="conv1_activation"),
                 gamma=0.1,
                 encoder_optimizer=adversarial,
                 decoder_optimizer=adversarial,
@@ -145,7 +143,9 @@ def main(folder: Path = Path("runs") / "quickstart") -> int:
     began, sections, rows = time.perf_counter(), [], []
     errors = {f"PCA, {LATENTS} components": _pca_error(train.x, test.x)}
     for number, (name, part) in enumerate(parts().items(), 1):
-        print(f"[{number}/{len(parts())}] {part.title} ({part.paper}), {part.steps:,} steps", file=sys.stderr, flush=True)
+        print(
+            f"[{number}/{len(parts())}] {part.title} ({part.paper}), {part.steps:,} steps", file=sys.stderr, flush=True
+        )
         started = time.perf_counter()
         config = dataclasses.replace(part.config, dataset_size=len(train))
         run = fit.fit(part.algorithm, config, train, steps=part.steps, workdir=folder / name, log_every=100)
@@ -189,17 +189,15 @@ def _section(part: Part, folder: Path, paths: list[Path], name: str) -> str:
     )
 
 
-def _page(
-    rows: list[str], errors: dict[str, float], sections: list[str], seconds: float, train: int, test: int
-) -> str:
+def _page(rows: list[str], errors: dict[str, float], sections: list[str], seconds: float, train: int, test: int) -> str:
     device = jax.devices()[0].device_kind
     table = "\n".join(f"| {name} | {value:.2f} |" for name, value in errors.items())
     return "\n".join(
         [
             "# Five models on 8x8 digits",
             "",
-            f"scikit-learn's digits, {train:,} to train and {test} to test, {seconds:.0f} s on {device}. Small nets and",
-            "short runs, one seed: a first look, not a result. Numbers are means over the test images, in nats where",
+            f"scikit-learn's digits, {train:,} to train and {test} to test, {seconds:.0f} s on {device}. Small nets,",
+            "short runs and one seed: a first look, not a result. Numbers are means over test images, in nats where",
             "they are log-probabilities; D is the discriminator's probability that an image is real.",
             "",
             "| model | paper | steps | seconds | on test images |",

@@ -33,12 +33,11 @@ def adam() -> vae.Config:
 
 def frey() -> vae.Config:
     """Figure 2's nets for Frey faces: 200 hidden units, a Gaussian with sigmoid means and learned variances."""
-    paper = vae.Config()
     return dataclasses.replace(
-        paper,
+        vae.Config(),
         latents=10,
-        encoder=dataclasses.replace(paper.encoder, hidden=(200,)),
-        decoder=dataclasses.replace(paper.decoder, hidden=(200,)),
+        encoder=vae.aevb(nets.MLPEncoder, 200),
+        decoder=vae.aevb(nets.MLPDecoder, 200),
         likelihood="gaussian",
     )
 

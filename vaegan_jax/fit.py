@@ -103,7 +103,8 @@ def fit(
         raise ValueError(f"validation was given, but {algorithm.__name__} has no function `validate`: leave it out.")
 
     states = _initial(algorithm, config, data, seeds, initial_states)
-    folder, start, records = None, 0, []
+    folder: Path | None = None
+    start, records = 0, list[dict[str, Any]]()
     if workdir is not None:
         folder = Path(workdir)
         arguments = {"log_every": log_every, "evaluate_at": sorted(evaluate_at)}
@@ -130,8 +131,9 @@ def fit(
                         lines = [line | extra for line, extra in zip(lines, more, strict=True)]
                         loop.check_finite(step)
                     records += lines
-                    for line in lines if writer else ():
-                        writer.write(line)
+                    for line in lines:
+                        if writer:
+                            writer.write(line)
                     for each in write:
                         each(step, {k: v for k, v in lines[0].items() if k not in ("step", "seed")})
                     if folder and step in saves:
@@ -170,7 +172,8 @@ class _Window:
         self._clear(0)
 
     def _clear(self, step: int) -> None:
-        self.step, self.parts = step, []  # parts: name -> [S, n], one dict a chunk
+        self.step = step
+        self.parts: list[dict[str, np.ndarray]] = []  # name -> [S, n], one dict a chunk
         self.timed, self.seconds = 0, 0.0
 
     def add(self, chunk: Chunk, step: int) -> None:

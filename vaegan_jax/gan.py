@@ -1,6 +1,6 @@
 """Generative adversarial nets (Goodfellow et al. 2014), with every loss of losses.ADVERSARIAL; DCGAN is `dcgan()`.
 
-    V(D, G) = E_x log D(x) + E_z log(1 - D(G(z))),  D = sigmoid(logit): D maximises it, and -log 4 is its optimum's value.
+    V(D, G) = E_x log D(x) + E_z log(1 - D(G(z))),  D = sigmoid(logit): D maximises it; -log 4 is its optimum's value.
 
 Images are in [0, 1] outside; inside, a generator with output "tanh" and its discriminator work in [-1, 1].
 """
@@ -87,7 +87,7 @@ def check(config: Any) -> None:
     """What every adversarial config must satisfy."""
     if config.latents < 1 or config.batch_size < 1 or config.dataset_size < 1 or config.num_classes < 0:
         raise ValueError(
-            f"latents, batch_size and dataset_size are {config.latents}, {config.batch_size} and {config.dataset_size}, "
+            f"latents, batch_size, dataset_size are {config.latents}, {config.batch_size}, {config.dataset_size}, "
             f"num_classes is {config.num_classes}: give 1 or more, and 0 or more classes."
         )
     if config.prior_scale <= 0:
@@ -163,7 +163,7 @@ def init_players(
 
 
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
-    """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one, as Goodfellow does."""
+    """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one (Goodfellow's)"""
     shape = players.check_shape(shape)
     return State(jnp.int32(0), *init_players(config, key, shape, data_mean), shape)
 

@@ -62,7 +62,7 @@ class Loop:
         return NamedSharding(self._mesh, PartitionSpec(*axes)) if self._mesh else None
 
     def advance(self, start: int, count: int) -> dict[str, jax.Array]:
-        """Moves the states by `count` <= CAPACITY steps from step `start`; metrics [S, CAPACITY], not yet waited for."""
+        """Moves the states by `count` <= CAPACITY steps from `start`; metrics [S, CAPACITY], not yet waited for."""
         states, keys = self.states, self._keys
         if self._single:
             states, keys = jax.tree.map(lambda leaf: leaf[0], states), keys[0]

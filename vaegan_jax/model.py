@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from vaegan_jax import checkpoint, config as configs
+from vaegan_jax import checkpoint
+from vaegan_jax import config as configs
 
 
 @dataclasses.dataclass(frozen=True)

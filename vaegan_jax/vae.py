@@ -27,8 +27,8 @@ class Config:
     """The defaults are AEVB on MNIST: 784-500-20 tanh, Adagrad, all parameters from N(0, .01), MAP prior N(0, I)."""
 
     latents: int = 20
-    encoder: nn.Module = dataclasses.field(default_factory=lambda: _aevb(nets.MLPEncoder))
-    decoder: nn.Module = dataclasses.field(default_factory=lambda: _aevb(nets.MLPDecoder))
+    encoder: nn.Module = dataclasses.field(default_factory=lambda: aevb(nets.MLPEncoder))
+    decoder: nn.Module = dataclasses.field(default_factory=lambda: aevb(nets.MLPDecoder))
     likelihood: Literal["bernoulli", "gaussian", "gaussian_fixed"] = "bernoulli"
     """gaussian: a log-variance for each pixel, from the decoder (AEVB, appendix C.2); gaussian_fixed: `variance`."""
     binarize: Literal["fresh", "fixed", "none"] = "fresh"
@@ -66,8 +66,9 @@ class Config:
             raise ValueError("bound is 'iwae': it is defined here with beta 1 and reparameterised gradients only.")
 
 
-def _aevb(net: Any) -> nn.Module:
-    return net(hidden=(500,), activation=nn.tanh, kernel_init=nets.Normal(0.01), bias_init=nets.Normal(0.01))
+def aevb(net: Any, hidden: int = 500) -> nn.Module:
+    """nets.MLPEncoder or MLPDecoder as in the paper: one tanh layer, every parameter from N(0, .01^2)."""
+    return net(hidden=(hidden,), activation=nn.tanh, kernel_init=nets.Normal(0.01), bias_init=nets.Normal(0.01))
 
 
 def vectors(dim: int) -> Config:
