@@ -170,7 +170,7 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
         workdir=workdir,
         validation=held_out,
         log_every=flags.log_every,
-        checkpoint_every=flags.checkpoint_every or max(1, steps // 10),
+        checkpoint_every=max(1, steps // 10) if flags.checkpoint_every is None else flags.checkpoint_every,
         write=[make(workdir) for make, on in ((logs.tensorboard, flags.tensorboard), (logs.wandb, flags.wandb)) if on],
     )
     paths = figures.draw(trained, test or train, workdir)
