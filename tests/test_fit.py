@@ -1,11 +1,65 @@
-"""The loop: a resumed run is the unbroken one; another run's folder is refused."""
+"""The loop: resume equals unbroken, order and randomness as promised, one trace, many seeds, what stops a run."""
+
+import json
+import os
+import subprocess
+import sys
+import types
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import struct
+from PIL import Image
 
-from vaegan_jax import data, fit, logs, vae
+from vaegan_jax import checkpoint, data, fit, logs, nets, state, vae
+
+SMALL = vae.Config(
+    latents=3, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)), batch_size=50
+)
+
+
+@struct.dataclass
+class Count:
+    """The state of `recorder`: a count, and what it saw."""
+
+    step: jax.Array
+    seen: jax.Array
+    draws: jax.Array
+
+
+def recorder(batch_size=3, group=1, bad_at=None, steps=20):
+    """An algorithm that learns nothing and writes down every batch and its random draw."""
+
+    def init(config, key, shape, *, data_mean=None):
+        seen = jnp.full((steps, group, batch_size), -1.0)
+        return Count(jnp.int32(0), seen, jnp.zeros(steps) + 0 * jax.random.uniform(key))
+
+    def train_step(config, state, batch, key):
+        x = batch["x"].reshape(group, batch_size)
+        after = Count(
+            state.step + 1,
+            state.seen.at[state.step].set(x),
+            state.draws.at[state.step].set(jax.random.uniform(key)),
+        )
+        metric = jnp.where(state.step + 1 == bad_at, jnp.nan, x.mean()) if bad_at else x.mean()
+        return after, {"mean": metric, "step_squared": jnp.float32(state.step) ** 2}
+
+    def sample(config, state, key, n, label=None):
+        return jnp.zeros((n, 4, 4, 1))
+
+    def validate(config, state, batch, key):
+        return {"x": batch["x"][:, 0]}
+
+    class Config(types.SimpleNamespace):
+        num_classes = 0
+
+    config = Config(batch_size=batch_size, batches_per_step=group)
+    module = types.SimpleNamespace(__name__="recorder", init=init, train_step=train_step, sample=sample)
+    module.validate = validate
+    return module, config
 
 
 @pytest.fixture(scope="module")
@@ -13,37 +67,224 @@ def digits():
     return data.load("digits")
 
 
+NUMBERS = np.arange(10, dtype=np.float32)[:, None]
+
+
 def test_resumed_equals_unbroken_bit_for_bit(digits, tmp_path):
     run = {"log_every": 20, "checkpoint_every": 25, "progress": False}
-    whole = fit.fit(vae, vae.Config(), digits, steps=60, workdir=tmp_path / "whole", **run)
-    fit.fit(vae, vae.Config(), digits, steps=25, workdir=tmp_path / "broken", **run)
-    resumed = fit.fit(vae, vae.Config(), digits, steps=60, workdir=tmp_path / "broken", **run)
+    whole = fit.fit(vae, SMALL, digits, steps=60, workdir=tmp_path / "whole", **run)
+    fit.fit(vae, SMALL, digits, steps=25, workdir=tmp_path / "broken", **run)
+    resumed = fit.fit(vae, SMALL, digits, steps=60, workdir=tmp_path / "broken", **run)
     chex.assert_trees_all_equal(whole.states, resumed.states)
     np.testing.assert_array_equal(whole.metrics["elbo"], resumed.metrics["elbo"])
     assert [r["step"] for r in logs.read(tmp_path / "broken" / "metrics.jsonl")] == [20, 25, 40, 50, 60]
+    again = fit.fit(vae, SMALL, digits, steps=60, workdir=tmp_path / "broken", **run)
+    chex.assert_trees_all_equal(whole.states, again.states)
+    with pytest.raises(ValueError, match="has gone to 60"):
+        fit.fit(vae, SMALL, digits, steps=50, workdir=tmp_path / "broken", **run)
 
 
-def test_learns_and_seeds_differ(digits):
-    run = fit.fit(vae, vae.Config(), digits, steps=200, seeds=(0, 1), log_every=50, progress=False)
-    assert run.metrics["elbo"].shape == (2, 4)
-    assert (run.metrics["elbo"][:, -1] > run.metrics["elbo"][:, 0]).all()
-    first, second = (jax.tree.leaves(run.state(seed).model.params)[0] for seed in (0, 1))
-    assert not np.array_equal(first, second)
+def test_the_workdir_holds_what_it_promises(digits, tmp_path):
+    fit.fit(vae, SMALL, digits, steps=6, seeds=(2, 9), workdir=tmp_path, log_every=4, checkpoint_every=3)
+    stored = json.loads((tmp_path / "config.json").read_text())
+    assert (stored["algorithm"], stored["seeds"]) == ("vaegan_jax.vae", [2, 9])
+    assert stored["data"] == {"name": "digits", "split": "train", "examples": 1541, "sha256": digits.sha256}
+    lines = logs.read(tmp_path / "metrics.jsonl")
+    assert [(r["step"], r["seed"]) for r in lines] == [(3, 2), (3, 9), (4, 2), (4, 9), (6, 2), (6, 9)]
+    assert {"elbo", "kl", "log_likelihood", "gradient_norm", "steps_per_second"} <= set(lines[-1])
+    assert checkpoint.steps(tmp_path / "checkpoints") == [3, 6]
+    pictures = [np.asarray(Image.open(tmp_path / "samples" / f"step0000000{s}-seed2.png")) for s in (3, 6)]
+    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
+
+
+def test_a_fixed_noise_gives_the_same_picture_of_the_same_state(digits, tmp_path):
+    """The state of both runs is the initial one: no step is taken with a rate that moves nothing."""
+    still = vae.Config(
+        **{**vars(SMALL), "optimizer": vae.Optimizer(rule="sgd", learning_rate=1e-30, momentum=0.0), "beta": 1.0}
+    )
+    fit.fit(vae, still, digits, steps=4, workdir=tmp_path, checkpoint_every=2, progress=False)
+    first, second = ((tmp_path / "samples" / f"step0000000{s}-seed0.png").read_bytes() for s in (2, 4))
+    assert first == second
+
+
+def test_log_lines_are_means_over_their_windows():
+    module, config = recorder()
+    run = fit.fit(module, config, NUMBERS, steps=10, log_every=4, progress=False)
+    np.testing.assert_array_equal(run.steps, [4, 8, 10])
+    np.testing.assert_allclose(run.metrics["step_squared"][0], [(0 + 1 + 4 + 9) / 4, (16 + 25 + 36 + 49) / 4, 145 / 2])
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_an_epoch_visits_each_example_once_and_drops_the_partial_batch(group):
+    module, config = recorder(batch_size=3, group=group)
+    run = fit.fit(module, config, NUMBERS, steps=6, progress=False)
+    batches = run.state(0).seen[:6].reshape(-1, 3)  # 3 batches an epoch of 10 examples; one is left out
+    epochs = np.asarray(batches).reshape(-1, 9)
+    for epoch in epochs:
+        assert len(set(epoch)) == 9
+    assert len({tuple(epoch) for epoch in epochs}) == len(epochs), "each epoch has an order of its own"
+
+
+def test_order_and_noise_depend_on_seed_and_step_alone():
+    module, config = recorder()
+    short, long = (fit.fit(module, config, NUMBERS, steps=n, seeds=(4,), progress=False) for n in (3, 7))
+    pair = fit.fit(module, config, NUMBERS, steps=7, seeds=(1, 4), progress=False)
+    np.testing.assert_array_equal(short.state(4).seen[:3], long.state(4).seen[:3])
+    np.testing.assert_array_equal(short.state(4).draws[:3], long.state(4).draws[:3])
+    chex.assert_trees_all_equal(pair.state(4), long.state(4))
+    assert (pair.state(1).draws[:7] != pair.state(4).draws[:7]).all()
+    assert len(set(np.asarray(long.state(4).draws[:7]))) == 7
+
+
+def test_seeds_side_by_side_are_those_alone(digits):
+    both = fit.fit(vae, SMALL, digits, steps=30, seeds=(0, 7), progress=False)
+    alone = fit.fit(vae, SMALL, digits, steps=30, seeds=(7,), progress=False)
+    chex.assert_trees_all_close(both.state(7), alone.state(7), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(both.metrics["elbo"][1], alone.metrics["elbo"][0], rtol=1e-4)
+    with pytest.raises(ValueError, match="this run has 0, 7"):
+        both.state(3)
+
+
+def test_it_learns(digits):
+    run = fit.fit(vae, SMALL, digits, steps=300, log_every=100, progress=False)
+    assert run.metrics["elbo"][0, -1] > run.metrics["elbo"][0, 0] + 1
+
+
+def test_a_step_is_traced_once_in_a_run(digits, tmp_path, monkeypatch):
+    """Whatever the lengths of the chunks; a retrace at every chunk was found in a popular repository."""
+    traces = []
+    check = state.check_batch
+    monkeypatch.setattr(state, "check_batch", lambda *args: (traces.append(1), check(*args)))
+    config = vae.Config(**{**vars(SMALL), "latents": 5})
+    fit.fit(vae, config, digits, steps=57, log_every=5, checkpoint_every=13, workdir=tmp_path, progress=False)
+    assert len(traces) == 1
+
+
+def test_initial_states_are_used_and_stay_the_callers():
+    module, config = recorder()
+    given = jax.tree.map(lambda leaf: leaf[None], module.init(config, jax.random.key(0), (1,)))
+    given = given.replace(step=given.step + 5)
+    run = fit.fit(module, config, NUMBERS, steps=2, initial_states=given, progress=False)
+    assert int(run.state(0).step) == 7
+    assert int(given.step[0]) == 5  # a donated buffer would raise here
+    with pytest.raises(ValueError, match="leading axes"):
+        fit.fit(module, config, NUMBERS, steps=2, seeds=(0, 1), initial_states=given)
+
+
+def test_evaluate_and_validation_are_logged_where_they_run():
+    module, config = recorder()
+    calls = []
+
+    def evaluate(config, state, key, step):
+        calls.append((step, int(state.step)))
+        return {"double": 2 * step}
+
+    run = fit.fit(
+        module, config, NUMBERS, steps=6, evaluate=evaluate, evaluate_at=(2, 5), validation=NUMBERS, progress=False
+    )
+    assert calls == [(2, 2), (5, 5)]
+    np.testing.assert_array_equal(run.metrics["double"][0], [4, 10, np.nan])
+    np.testing.assert_allclose(run.metrics["validation_x"][0], 4.5)
+
+
+def test_validate_averages_over_all_examples_in_blocks(digits):
+    grey = vae.Config(**{**vars(SMALL), "binarize": "none"})  # else KL depends on the draw, and the draw on the block
+    one = vae.init(grey, jax.random.key(1), (8, 8, 1))
+    means = [fit.validate(vae, grey, one, digits, block=block) for block in (1000, 1541)]
+    np.testing.assert_allclose(means[0]["kl"], means[1]["kl"], rtol=1e-5)
+    kl = vae.elbo(grey, one, {"x": digits.x}, jax.random.key(0))["kl"]
+    np.testing.assert_allclose(means[1]["kl"], kl.mean(), rtol=1e-5)
+
+
+def test_nan_stops_by_name_and_keeps_the_last_good_checkpoint(tmp_path):
+    module, config = recorder(bad_at=14)
+    with pytest.raises(fit.Diverged, match="mean is nan at step 14 of seed 7"):
+        fit.fit(module, config, NUMBERS, steps=20, seeds=(7,), workdir=tmp_path, checkpoint_every=5, progress=False)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [5, 10]
+    assert all(np.isfinite(line["mean"]) for line in logs.read(tmp_path / "metrics.jsonl"))
+
+
+def test_a_state_with_nan_is_never_saved(tmp_path):
+    """The last update before a checkpoint can break the state while every metric of that step is still finite."""
+    module, config = recorder()
+    step = module.train_step
+
+    def train_step(config, state, batch, key):
+        state, metrics = step(config, state, batch, key)
+        return state.replace(draws=jnp.where(state.step == 10, jnp.nan, state.draws)), metrics
+
+    module.train_step = train_step
+    with pytest.raises(fit.Diverged, match="state of seed 0 holds NaN or infinity after step 10"):
+        fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, checkpoint_every=5, progress=False)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [5]
+
+
+def test_writers_get_every_line_of_the_first_seed():
+    module, config = recorder()
+    lines = []
+    fit.fit(module, config, NUMBERS, steps=4, log_every=2, write=[lambda step, m: lines.append((step, m))])
+    assert [step for step, _ in lines] == [2, 4]
+    assert lines[0][1]["step_squared"] == 0.5 and "seed" not in lines[0][1]
 
 
 def test_another_runs_folder_is_refused_with_the_fields(digits, tmp_path):
-    fit.fit(vae, vae.Config(), digits, steps=2, workdir=tmp_path / "run", progress=False)
-    with pytest.raises(ValueError, match=r"config\.latents: 20 -> 3"):
-        fit.fit(vae, vae.Config(latents=3), digits, steps=2, workdir=tmp_path / "run", progress=False)
+    fit.fit(vae, SMALL, digits, steps=2, workdir=tmp_path, progress=False)
+    for change, field in (
+        ({"latents": 4}, r"config\.latents: 3 -> 4"),
+        ({"encoder": nets.MLPEncoder(hidden=(8,))}, r"config\.encoder\.hidden"),
+    ):
+        with pytest.raises(ValueError, match=field):
+            fit.fit(vae, vae.Config(**{**vars(SMALL), **change}), digits, steps=2, workdir=tmp_path, progress=False)
+    with pytest.raises(ValueError, match=r"data\.sha256"):
+        fit.fit(vae, SMALL, digits.x[:100], steps=2, workdir=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="seeds"):
+        fit.fit(vae, SMALL, digits, steps=2, seeds=(1,), workdir=tmp_path, progress=False)
 
 
-def test_nan_stops_with_step_seed_and_metric(digits, tmp_path):
-    config = vae.Config(optimizer=vae.Optimizer(rule="sgd", learning_rate=1e30, momentum=0.0))
-    with pytest.raises(fit.Diverged, match=r"at step \d+ of seed 7"):
-        fit.fit(vae, config, digits, steps=50, seeds=(7,), workdir=tmp_path / "run", progress=False)
+@pytest.mark.parametrize(
+    ("bad", "sentence"),
+    [
+        ({"steps": -1}, "steps is -1"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": ()}, "at least one"),
+        ({"batch_size": 10_000}, "1541 examples"),
+        ({"log_every": 0}, "log_every is 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every 0"),
+        ({"evaluate_at": (1,)}, "without evaluate"),
+        ({"evaluate": lambda *_: {}, "evaluate_at": (3,)}, "between 1 and 2"),
+    ],
+)
+def test_bad_arguments_get_a_sentence(digits, bad, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        fit.fit(vae, SMALL, digits, **({"steps": 2} | bad))
 
 
-@pytest.mark.parametrize("bad", [{"steps": -1}, {"steps": 1, "seeds": (1, 1)}, {"steps": 1, "batch_size": 10_000}])
-def test_bad_arguments_get_a_sentence(digits, bad):
-    with pytest.raises(ValueError, match="give"):
-        fit.fit(vae, vae.Config(), digits, **bad)
+def test_no_steps_is_the_initial_state(digits):
+    run = fit.fit(vae, SMALL, digits, steps=0, progress=False)
+    assert int(run.state(0).step) == 0 and run.metrics == {}
+
+
+SEVERAL_DEVICES = """
+import jax, numpy as np
+from vaegan_jax import data, fit, nets, vae
+assert len(jax.devices()) == 2
+c = vae.Config(latents=3, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)), batch_size=50)
+d = data.load("digits")
+for seeds in ((0, 7), (7,)):  # seeds over devices; the batch over devices
+    run = fit.fit(vae, c, d, steps=10, seeds=seeds, progress=False)
+    kernel = run.state(7).model.params["decoder"]["output"]["kernel"]
+    print(*(float(v) for v in run.metrics["elbo"][-1]), float(np.abs(kernel).sum()))
+"""
+
+
+def test_two_devices_give_the_numbers_of_one(digits):
+    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    out = subprocess.run(
+        [sys.executable, "-c", SEVERAL_DEVICES], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert out.returncode == 0, out.stderr
+    alone = fit.fit(vae, SMALL, digits, steps=10, seeds=(7,), progress=False)
+    kernel = np.abs(alone.state(7).model.params["decoder"]["output"]["kernel"]).sum()
+    expected = [float(alone.metrics["elbo"][0, 0]), float(kernel)]
+    for line in out.stdout.splitlines():
+        np.testing.assert_allclose([float(word) for word in line.split()], expected, rtol=1e-4)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vaegan_jax.data.dataset import Dataset
 
@@ -41,7 +41,9 @@ class Loop:
         self.seeds, self.states = seeds, states
         self._single = len(seeds) == 1
         devices = jax.devices()
-        self._mesh = jax.make_mesh((len(devices),), ("device",)) if len(devices) > 1 else None
+        self._mesh = None
+        if len(devices) > 1:
+            self._mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,))
         over_seeds = self._mesh is not None and len(seeds) % len(devices) == 0
         over_batch = self._mesh is not None and not over_seeds and config.batch_size % len(devices) == 0
         whole, split = self._sharding(), self._sharding("device")
