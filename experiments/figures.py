@@ -29,7 +29,7 @@ def draw(run: Run, data: Dataset, folder: Path, *, n: int = 100) -> list[Path]:
         else:
             plots.vectors(images, paths[0])
         return paths + _curves(run, folder)
-    plots.grid(images, paths[0], columns=10)
+    plots.grid(images, paths[0], columns=10, pad=4 if images.shape[1] < 16 else 1)  # tiny digits fill their frames
 
     if not config.num_classes:
         paths.append(folder / "interpolation.png")
