@@ -16,7 +16,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from experiments import common, figures
+from experiments import common, figures, neighbours
 from vaegan_jax import data, fit, gan, nets, pca, vae, vaegan, wgan
 from vaegan_jax.optimizer import Optimizer
 
@@ -141,7 +141,7 @@ def main(folder: Path = Path("runs") / "quickstart") -> int:
     shutil.rmtree(folder, ignore_errors=True)  # a demonstration starts anew; it holds nothing of the user's
     train, test = data.load("digits", "train"), data.load("digits", "test")
     began, sections, rows = time.perf_counter(), [], []
-    errors = {f"PCA, {LATENTS} components": _pca_error(train.x, test.x)}
+    errors = {f"PCA, {k} components": _pca_error(train.x, test.x, k) for k in (2, LATENTS)}
     for number, (name, part) in enumerate(parts().items(), 1):
         print(
             f"[{number}/{len(parts())}] {part.title} ({part.paper}), {part.steps:,} steps", file=sys.stderr, flush=True
@@ -152,9 +152,14 @@ def main(folder: Path = Path("runs") / "quickstart") -> int:
         paths = figures.draw(run, test, folder / name, n=50)
         state, seconds = run.state(0), time.perf_counter() - started
         measured = fit.validate(part.algorithm, config, state, test)
+        samples = np.asarray(part.algorithm.sample(config, state, jax.random.key(4), common.SAMPLES))
+        found = neighbours.neighbours(samples, train, test)
+        near = f"{found.classes} of 10, {found.largest_share:.0%}, {found.distance_ratio:.2f}"
         if hasattr(part.algorithm, "reconstruct"):
-            errors[f"{part.title}, {config.latents} latents"] = _error(part.algorithm, config, state, test.x)
-        rows.append(f"| {part.title} | {part.paper} | {part.steps:,} | {seconds:.0f} | {_numbers(measured)} |")
+            errors[f"{part.title.partition(' with')[0]}, {config.latents} latents"] = _error(
+                part.algorithm, config, state, test.x
+            )
+        rows.append(f"| {part.title} | {part.paper} | {part.steps:,} | {seconds:.0f} | {_numbers(measured)} | {near} |")
         sections.append(_section(part, folder, paths, name))
     report = folder / "REPORT.md"
     report.write_text(_page(rows, errors, sections, time.perf_counter() - began, len(train), len(test)))
@@ -169,9 +174,9 @@ def _error(algorithm: Any, config: Any, state: Any, x: np.ndarray) -> float:
     return float(((rebuilt - x / 255.0) ** 2).reshape(len(x), -1).sum(axis=1).mean())
 
 
-def _pca_error(train: np.ndarray, test: np.ndarray) -> float:
+def _pca_error(train: np.ndarray, test: np.ndarray, k: int) -> float:
     flat = [x.reshape(len(x), -1) / 255.0 for x in (train, test)]
-    model = pca.fit(flat[0], LATENTS)
+    model = pca.fit(flat[0], k)
     return float(((model.inverse(model.transform(flat[1])) - flat[1]) ** 2).sum(axis=1).mean())
 
 
@@ -198,11 +203,15 @@ def _page(rows: list[str], errors: dict[str, float], sections: list[str], second
             "",
             f"scikit-learn's digits, {train:,} to train and {test} to test, {seconds:.0f} s on {device}. Small nets,",
             "short runs and one seed: a first look, not a result. Numbers are means over test images, in nats where",
-            "they are log-probabilities; D is the discriminator's probability that an image is real.",
+            "they are log-probabilities; d real and d fake are the discriminator's mean probability of being real.",
             "",
-            "| model | paper | steps | seconds | on test images |",
-            "|---|---|---|---|---|",
+            "| model | paper | steps | seconds | on test images | samples |",
+            "|---|---|---|---|---|---|",
             *rows,
+            "",
+            f"Samples: of {common.SAMPLES:,}, the digits that their nearest training images have, the share of the most",
+            "frequent one, and their distance to those images as a ratio to that of test images (1 is as it should be;",
+            "far below is a copy).",
             "",
             "Reconstruction, summed squared error an image (PCA minimises exactly this; a VAE pays for a prior too):",
             "",

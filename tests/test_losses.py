@@ -1,11 +1,10 @@
-"""Likelihoods, bounds, adversarial pairs and penalties against scipy, quadrature and closed forms."""
+"""Likelihoods, bounds and adversarial pairs against scipy, quadrature and closed forms."""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
 from scipy import integrate, special, stats
 
 from vaegan_jax import losses
@@ -13,6 +12,7 @@ from vaegan_jax.losses import ADVERSARIAL
 
 RNG = np.random.default_rng
 NAMES = sorted(ADVERSARIAL)
+N = 100  # one length for most tests: an operation is compiled once for each shape
 LOG_D, LOG_1_D = special.log_expit, lambda logit: special.log_expit(-logit)
 REFERENCE = {  # (discriminator, generator) in float64, written from the papers
     "minimax": (lambda r, f: -LOG_D(r) - LOG_1_D(f), lambda r, f: LOG_1_D(f)),
@@ -30,7 +30,7 @@ def grads(loss, r, f):
 
 
 def test_bernoulli_equals_scipy_on_images_and_vectors():
-    for shape in ((6, 5), (6, 3, 2, 2), (6,)):
+    for shape in ((6, 5), (6, 3, 2), (6,)):
         logits = RNG(0).normal(size=shape) * 3
         x = RNG(1).integers(0, 2, shape)
         expected = stats.bernoulli(special.expit(logits)).logpmf(x).reshape(6, -1).sum(1)
@@ -146,10 +146,10 @@ def test_likelihoods_and_penalties_refuse_unequal_shapes_and_name_both(key):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_adversarial_pair_equals_the_papers_formula_per_example(name):
-    r, f = RNG(0).normal(size=33) * 4, RNG(1).normal(size=33) * 4
+    r, f = RNG(0).normal(size=N) * 4, RNG(1).normal(size=N) * 4
     for ours, formula in zip(ADVERSARIAL[name], REFERENCE[name], strict=True):
         actual = ours(jnp.float32(r), jnp.float32(f))
-        chex.assert_shape(actual, (33,))
+        chex.assert_shape(actual, (N,))
         np.testing.assert_allclose(actual, formula(r, f), rtol=2e-5, atol=1e-6)
 
 
@@ -172,10 +172,10 @@ def test_discriminator_optimum_when_generated_data_are_the_data(name):
     """p_g = p_data: both players see the same logit l, so l* minimises loss(l, l)."""
     best, value = OPTIMA[name]
     loss = ADVERSARIAL[name].discriminator
-    at = jnp.full((3,), best, jnp.float32)
+    at = jnp.full((N,), best, jnp.float32)
     np.testing.assert_allclose(loss(at, at), value, rtol=1e-6)
     np.testing.assert_allclose(jax.grad(lambda v: loss(v, v).sum())(at), 0, atol=1e-7)
-    others = jnp.linspace(-6, 6, 101)
+    others = jnp.linspace(-6, 6, N)
     assert (np.asarray(loss(others, others)) >= value - 1e-6).all()
 
 
@@ -207,7 +207,7 @@ def test_cross_entropy_at_the_optimal_discriminator_is_log_4_minus_twice_the_jsd
     ],
 )
 def test_optimal_discriminator_is_p_over_p_plus_q_at_every_point(name, logit):
-    x = np.linspace(-4, 5, 50)
+    x = np.linspace(-4, 5, N)
     p, q = stats.norm().pdf(x), stats.norm(1.5, 1.2).pdf(x)
     best = logit(p, q)
 
@@ -222,7 +222,7 @@ def test_optimal_discriminator_is_p_over_p_plus_q_at_every_point(name, logit):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_values_and_gradients_are_finite_and_right_at_logits_of_1e4(name):
-    r, f = (jnp.float32(v).ravel() for v in np.meshgrid([-1e4, 0, 1e4], [-1e4, 0, 1e4]))
+    r, f = (jnp.float32(np.resize(v, N)) for v in np.meshgrid([-1e4, 0, 1e4], [-1e4, 0, 1e4]))
     for ours, formula in zip(ADVERSARIAL[name], REFERENCE[name], strict=True):
         np.testing.assert_allclose(ours(r, f), formula(np.float64(r), np.float64(f)), rtol=1e-5)
         chex.assert_tree_all_finite(grads(ours, r, f))
@@ -242,7 +242,7 @@ def test_players_push_the_logits_their_own_way(name):
 
 
 def test_saturating_and_non_saturating_gradients_of_section_3():
-    f = np.linspace(-9, 9, 19)
+    f = np.linspace(-9, 9, N)
     D = special.expit(f)
     for name, expected in (("minimax", -D), ("non_saturating", -(1 - D))):
         by_real, by_fake = grads(ADVERSARIAL[name].generator, np.ones_like(f), f)
@@ -252,113 +252,10 @@ def test_saturating_and_non_saturating_gradients_of_section_3():
 
 def test_minimax_players_share_one_game():
     """G's loss is minus D's up to what G cannot touch; wasserstein and relativistic are antisymmetric or mirrored."""
-    r, f = jnp.float32(RNG(0).normal(size=8)), jnp.float32(RNG(1).normal(size=8))
+    r, f = jnp.float32(RNG(0).normal(size=N)), jnp.float32(RNG(1).normal(size=N))
     for name in ("minimax", "wasserstein"):
         d, g = ADVERSARIAL[name]
         np.testing.assert_allclose(grads(d, r, f)[1], -grads(g, r, f)[1], rtol=1e-6)
     d, g = ADVERSARIAL["relativistic"]
     np.testing.assert_array_equal(g(r, f), d(f, r))
     np.testing.assert_allclose(d(r + 3, f + 3), d(r, f), rtol=1e-5)
-
-
-W, A = RNG(3).normal(size=4), RNG(4).normal(size=(4, 4))
-PENALTIES = {
-    "gradient_penalty": lambda f, x, key: losses.gradient_penalty(f, x, -x, key, target=0.3),
-    "r1": lambda f, x, key: losses.r1(f, x),
-    "r2": lambda f, x, key: losses.r2(f, x),
-    "dragan": lambda f, x, key: losses.dragan(f, x, key, scale=2.0),
-}
-
-
-def test_penalties_of_a_linear_critic_are_exact_on_vectors_and_images(key):
-    norm = np.linalg.norm(W)
-    expected = {"gradient_penalty": (norm - 0.3) ** 2, "r1": norm**2, "r2": norm**2, "dragan": (norm - 1) ** 2}
-    for shape in ((5, 4), (5, 2, 2, 1)):
-        for name, penalty in PENALTIES.items():
-            x = jnp.float32(RNG(0).normal(size=shape))
-            actual = penalty(lambda x: x.reshape(5, 4) @ jnp.float32(W), x, jax.random.clone(key))
-            chex.assert_shape(actual, (5,))
-            np.testing.assert_allclose(actual, expected[name], rtol=1e-5, err_msg=name)
-
-
-def test_gradient_penalty_targets_1_by_default(key):
-    x = jnp.ones((3, 4))
-    actual = losses.gradient_penalty(lambda x: x @ jnp.float32(W), x, x, key)
-    np.testing.assert_allclose(actual, (np.linalg.norm(W) - 1) ** 2, rtol=1e-5)
-
-
-def test_penalties_of_a_quadratic_critic_are_taken_at_the_right_points(key):
-    """f = x'Ax / 2 + w.x has the gradient Sx + w, S = (A + A') / 2, of each example by itself."""
-    x = RNG(0).normal(size=(6, 4))
-    gradient = x @ (A + A.T) / 2 + W
-
-    def critic(x):
-        return jnp.einsum("bi,ij,bj->b", x, jnp.float32(A), x) / 2 + x @ jnp.float32(W)
-
-    squared, x = (gradient**2).sum(1), jnp.float32(x)
-    np.testing.assert_allclose(losses.r1(critic, x), squared, rtol=1e-5)
-    np.testing.assert_allclose(losses.r2(critic, x), squared, rtol=1e-5)
-    np.testing.assert_allclose(losses.dragan(critic, x, key, scale=0.0), (np.sqrt(squared) - 1) ** 2, rtol=1e-4)
-    between = losses.gradient_penalty(critic, x, x, jax.random.clone(key), target=2.0)  # x^ = x when real = fake
-    np.testing.assert_allclose(between, (np.sqrt(squared) - 2) ** 2, rtol=1e-4)
-
-
-def half_square(x):
-    """|x|^2 / 2, whose gradient is the point itself."""
-    return (x**2).sum(axis=1) / 2
-
-
-def test_interpolation_weight_is_uniform_and_one_per_example(key):
-    """With real = 1 and fake = 0 the gradient at x^ is e in every coordinate, and the penalty for target 0 is D e^2."""
-    ones, zeros = jnp.ones((4000, 3)), jnp.zeros((4000, 3))
-    e = np.sqrt(losses.gradient_penalty(half_square, ones, zeros, key, target=0.0) / 3)
-    assert e.min() >= 0
-    assert e.max() <= 1 + 1e-6
-    assert stats.kstest(e, "uniform").pvalue > 0.01
-    for i in range(3):
-        alone = losses.gradient_penalty(
-            lambda x, i=i: half_square(x[:, i : i + 1]), ones, zeros, jax.random.clone(key), target=0.0
-        )
-        np.testing.assert_allclose(np.sqrt(alone), e, rtol=1e-4)
-    other = losses.gradient_penalty(half_square, ones, zeros, jax.random.key(1), target=0.0)
-    assert abs(np.corrcoef(np.sqrt(other), e)[0, 1]) < 0.1
-
-
-def test_interpolation_lies_on_the_segment_between_each_pair(key):
-    real, fake = jnp.full((500, 1), 3.0), jnp.full((500, 1), 2.0)
-    x = np.sqrt(losses.gradient_penalty(half_square, real, fake, key, target=0.0))
-    assert (x >= 2).all()
-    assert (x <= 3).all()
-    assert stats.kstest(x - 2, "uniform").pvalue > 0.01
-
-
-def test_dragan_noise_is_normal_with_the_given_scale_in_each_coordinate(key):
-    x = np.sqrt(losses.dragan(half_square, jnp.full((4000, 1), 10.0), key, scale=0.5)) + 1  # |x + d|
-    assert stats.kstest(x - 10, stats.norm(0, 0.5).cdf).pvalue > 0.01
-    x = np.sqrt(losses.dragan(half_square, jnp.full((4000, 2), 10.0), jax.random.key(1), scale=0.5)) + 1
-    np.testing.assert_allclose(x.std(), 0.5, rtol=0.05)  # one d for both coordinates would give .5 sqrt 2
-
-
-@pytest.mark.parametrize("name", sorted(PENALTIES))
-def test_penalties_have_exact_gradients_by_the_critics_parameters(name):
-    with jax.enable_x64(True):
-        params = {"W": jnp.asarray(RNG(0).normal(size=(3, 5))), "v": jnp.asarray(RNG(1).normal(size=5))}
-        x = jnp.asarray(RNG(2).normal(size=(4, 3)))
-
-        @jax.jit
-        def loss(params):
-            return PENALTIES[name](lambda x: jnp.tanh(x @ params["W"]) @ params["v"], x, jax.random.key(5)).mean()
-
-        check_grads(loss, (params,), order=1, modes=["rev"], rtol=1e-5)
-        chex.assert_tree_all_finite(jax.grad(loss)(params))
-        assert abs(jax.grad(loss)(params)["W"]).min() > 1e-6
-
-
-@pytest.mark.parametrize("name", sorted(PENALTIES))
-def test_penalties_of_a_flat_critic_have_finite_gradients(name, key):
-    def loss(w, x):
-        return PENALTIES[name](lambda x: x @ w, x, key).sum()
-
-    value, gradient = jax.value_and_grad(loss, (0, 1))(jnp.zeros(4), jnp.ones((2, 4)))
-    np.testing.assert_allclose(value, {"gradient_penalty": 2 * 0.3**2, "dragan": 2}.get(name, 0), rtol=1e-6)
-    chex.assert_trees_all_equal(gradient, (jnp.zeros(4), jnp.zeros((2, 4))))
