@@ -64,6 +64,21 @@ class Adversarial(NamedTuple):
     generator: Callable[[jax.Array, jax.Array], jax.Array]
 
 
+def _pair(
+    discriminator: Callable[[jax.Array, jax.Array], jax.Array], generator: Callable[[jax.Array, jax.Array], jax.Array]
+) -> Adversarial:
+    """Both refuse logits of unequal shapes, which would broadcast to [B, B]."""
+
+    def checked(loss: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        def call(r: jax.Array, f: jax.Array) -> jax.Array:
+            _same_shape("fake_logits", f, "real_logits", r)
+            return loss(r, f)
+
+        return call
+
+    return Adversarial(checked(discriminator), checked(generator))
+
+
 def _cross_entropy(r: jax.Array, f: jax.Array) -> jax.Array:
     """-log D(x) - log(1 - D(G(z))), D = sigmoid(logit)."""
     return jax.nn.softplus(-r) + jax.nn.softplus(f)
@@ -71,17 +86,17 @@ def _cross_entropy(r: jax.Array, f: jax.Array) -> jax.Array:
 
 ADVERSARIAL: dict[str, Adversarial] = {
     # Goodfellow et al. 2014, eq. 1: G minimises log(1 - D(G(z))), which saturates when D is sure.
-    "minimax": Adversarial(_cross_entropy, lambda r, f: -jax.nn.softplus(f)),
+    "minimax": _pair(_cross_entropy, lambda r, f: -jax.nn.softplus(f)),
     # The same paper, section 3: G maximises log D(G(z)).
-    "non_saturating": Adversarial(_cross_entropy, lambda r, f: jax.nn.softplus(-f)),
+    "non_saturating": _pair(_cross_entropy, lambda r, f: jax.nn.softplus(-f)),
     # Mao et al. 2017, eq. 2 with labels 0, 1, 1.
-    "least_squares": Adversarial(lambda r, f: 0.5 * (r - 1) ** 2 + 0.5 * f**2, lambda r, f: 0.5 * (f - 1) ** 2),
+    "least_squares": _pair(lambda r, f: 0.5 * (r - 1) ** 2 + 0.5 * f**2, lambda r, f: 0.5 * (f - 1) ** 2),
     # Lim & Ye 2017; Miyato et al. 2018, eqs. 16 and 17.
-    "hinge": Adversarial(lambda r, f: jax.nn.relu(1 - r) + jax.nn.relu(1 + f), lambda r, f: -f),
+    "hinge": _pair(lambda r, f: jax.nn.relu(1 - r) + jax.nn.relu(1 + f), lambda r, f: -f),
     # Arjovsky et al. 2017, algorithm 1: the critic maximises E f(x) - E f(g(z)).
-    "wasserstein": Adversarial(lambda r, f: f - r, lambda r, f: -f),
+    "wasserstein": _pair(lambda r, f: f - r, lambda r, f: -f),
     # Jolicoeur-Martineau 2018 (RpGAN), the pairing of Huang et al. 2024 (R3GAN).
-    "relativistic": Adversarial(lambda r, f: jax.nn.softplus(f - r), lambda r, f: jax.nn.softplus(r - f)),
+    "relativistic": _pair(lambda r, f: jax.nn.softplus(f - r), lambda r, f: jax.nn.softplus(r - f)),
 }
 
 

@@ -214,7 +214,7 @@ class MaxoutDiscriminator(nn.Module):
             )
         h, features = _flat(x), {}
         for i, width in enumerate(self.hidden):
-            h = nn.Dropout(1 - self.keep[i], deterministic=not train)(_with_label(h, y))
+            h = nn.Dropout(1 - self.keep[i], deterministic=not train)(h)
             h = Maxout(
                 width,
                 self.pieces,
@@ -222,10 +222,12 @@ class MaxoutDiscriminator(nn.Module):
                 kernel_init=self.kernel_init,
                 bias_init=self.bias_init,
                 name=f"hidden{i}",
-            )(h)
+            )(_with_label(h, y))
             features[f"hidden{i}"] = h
         h = nn.Dropout(1 - self.keep[-1], deterministic=not train)(h)
-        logit = nn.Dense(1, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output")(h)
+        logit = nn.Dense(1, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output")(
+            _with_label(h, y)
+        )
         return logit[:, 0].astype(jnp.float32), _feature(features, self.feature_layer)
 
 

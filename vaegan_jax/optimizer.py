@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +35,25 @@ class Optimizer:
     final_momentum: float | None = None
     momentum_from: int = 1
     momentum_to: int = 250
-    """sgd: momentum goes linearly to final_momentum between these epochs, constant within one."""
+    """sgd: momentum goes linearly to final_momentum between these epochs, constant within one. The first epoch is 1."""
 
     def __post_init__(self) -> None:
-        if not self.learning_rate > 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0.")
         if not 0 <= self.momentum < 1 or not 0 <= self.b2 < 1:
             raise ValueError(f"momentum is {self.momentum} and b2 {self.b2}: give numbers in [0, 1).")
+        if self.rule not in ("sgd", "adam", "adagrad", "rmsprop"):
+            raise ValueError(f"rule is {self.rule!r}: give 'sgd', 'adam', 'adagrad' or 'rmsprop'.")
+        if self.final_momentum is not None and not 0 <= self.final_momentum < 1:
+            raise ValueError(f"final_momentum is {self.final_momentum}: give a number in [0, 1), or none.")
+        if self.final_momentum is not None and self.momentum_to <= self.momentum_from:
+            raise ValueError(
+                f"momentum_from is {self.momentum_from} and momentum_to {self.momentum_to}: give a later epoch to end."
+            )
+        if self.eps < 0 or self.l2 < 0 or self.floor < 0:
+            raise ValueError(f"eps is {self.eps}, l2 {self.l2} and floor {self.floor}: give 0 or more.")
+        if self.linear_to < self.linear_from:
+            raise ValueError(f"linear_from is {self.linear_from} and linear_to {self.linear_to}: give a later end.")
         if self.decay < 1:
             raise ValueError(f"decay is {self.decay}: the rate is divided by it at each update, give 1 or more.")
 
@@ -59,7 +71,7 @@ class Optimizer:
         """Momentum at update `count`: pylearn2's MomentumAdjustor, which moves once an epoch."""
         if self.final_momentum is None:
             return jnp.float32(self.momentum)
-        epoch = jnp.asarray(count) // updates_per_epoch
+        epoch = jnp.asarray(count) // updates_per_epoch + 1
         share = jnp.clip((epoch - self.momentum_from) / (self.momentum_to - self.momentum_from), 0, 1)
         return self.momentum + share * (self.final_momentum - self.momentum)
 
@@ -70,8 +82,7 @@ class Optimizer:
         if self.rule == "adam":
             return optax.chain(*before, optax.scale_by_adam(self.momentum, self.b2, self.eps), scale)
         if self.rule == "adagrad":
-            # The papers' Adagrad starts from an accumulator of 0 (optax's own default is 0.1).
-            return optax.chain(*before, optax.scale_by_rss(initial_accumulator_value=0.0, eps=self.eps), scale)
+            return optax.chain(*before, _scale_by_adagrad(self.eps), scale)
         # eps outside the root: inside, 1e-8 would floor the root at 1e-4, above the gradients of a clipped critic.
         first = [optax.scale_by_rms(self.b2, self.eps, eps_in_sqrt=False)] if self.rule == "rmsprop" else []
         if self.momentum or self.final_momentum:
@@ -80,3 +91,21 @@ class Optimizer:
             trace = optax.inject_hyperparams(optax.trace)(decay=decay)
             return optax.chain(*before, *first, scale, trace)
         return optax.chain(*before, *first, scale)
+
+
+def _scale_by_adagrad(eps: float) -> optax.GradientTransformation:
+    """g / (sqrt(sum of g^2) + eps), Duchi et al. 2011.
+
+    optax's scale_by_rss has eps inside the root, which damps gradients below sqrt(eps), and starts its sum at 0.1.
+    """
+
+    def init(params: optax.Params) -> optax.Params:
+        return jax.tree.map(jnp.zeros_like, params)
+
+    def update(
+        g: optax.Updates, total: optax.Params, _: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.Params]:
+        total = jax.tree.map(lambda s, g: s + g**2, total, g)
+        return jax.tree.map(lambda s, g: g / (jnp.sqrt(s) + eps), total, g), total
+
+    return optax.GradientTransformation(init, update)

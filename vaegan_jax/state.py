@@ -116,6 +116,8 @@ def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | Non
     if not isinstance(batch, Mapping) or "x" not in batch:
         raise ValueError(f'The batch is {_describe(batch)}: give a dict {{"x": [B, {_dims(shape)}]}}.')
     x = batch["x"]
+    if not hasattr(x, "dtype"):
+        raise ValueError(f'batch["x"] is a {type(x).__name__}: give an array [B, {_dims(shape)}].')
     front = "B" if leading is None else f"{leading}, B"
     expected = f"[{front}, {_dims(shape)}]"
     given = tuple(x.shape)
@@ -155,7 +157,8 @@ def blocks(
 ) -> jax.Array:
     """The first n rows of draw(key of block i, label [size] of block i or None) for i = 0, 1, ...: memory of one block.
 
-    Row j depends on j // size and j % size alone, so a longer sample begins with the shorter one.
+    Row j depends on j // size and j % size alone, so a longer sample begins with the shorter one (with labels and batch
+    statistics: up to the last whole block; it is filled up with the labels from the first on).
     """
     if n < 0:
         raise ValueError(f"n is {n}: give how many to sample, 0 or more.")
