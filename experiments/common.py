@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 Budget = Literal["smoke", "cpu", "paper"]
 SAMPLES = 1000  # judged by their nearest neighbours
+VALIDATION = 2000  # examples of the validation split, at every checkpoint
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -29,7 +30,7 @@ class Flags:
     workdir: Path | None = None
     """None: runs/SCRIPT-DATASET. Started again with the same flags, a run goes on (--steps may grow)."""
     checkpoint_every: int | None = None
-    """None: ten times a run."""
+    """None: ten times a run, at least 500 steps apart."""
     log_every: int = 100
     recipe: str = "paper"
     """Which config the other flags start from; the script's first lines name them."""
@@ -155,7 +156,7 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
     steps = script.steps[flags.budget] if flags.steps is None else flags.steps
     slug = "".join(c if c.isalnum() else "-" for c in flags.dataset).strip("-")
     workdir = flags.workdir or Path("runs") / f"{script.name}-{slug}"
-    held_out, test = (_held_out(flags, split) for split in config.splits[1:])
+    held_out, test = _held_out(flags, config.splits[1], VALIDATION), _held_out(flags, config.splits[2])
     print(
         f"{script.name} on {train.name} {train.split}: {len(train):,} examples {list(train.x.shape[1:])}, "
         f"{steps:,} steps of batch {config.batch_size}, seeds {', '.join(map(str, flags.seeds))}, in {workdir}",
@@ -170,7 +171,7 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
         workdir=workdir,
         validation=held_out,
         log_every=flags.log_every,
-        checkpoint_every=max(1, steps // 10) if flags.checkpoint_every is None else flags.checkpoint_every,
+        checkpoint_every=max(500, steps // 10) if flags.checkpoint_every is None else flags.checkpoint_every,
         write=[make(workdir) for make, on in ((logs.tensorboard, flags.tensorboard), (logs.wandb, flags.wandb)) if on],
     )
     paths = figures.draw(trained, test or train, workdir)
@@ -185,15 +186,17 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
     return trained
 
 
-def _held_out(flags: Flags, split: str) -> Any:
-    """A split that is not for training; None where the data set has none, or an empty one."""
+def _held_out(flags: Flags, split: str, n: int | None = None) -> Any:
+    """A split that is not for training, or its first n; None where the data set has none, or an empty one."""
     from vaegan_jax import data
 
     try:
         found = data.load(flags.dataset, split, data_dir=flags.data_dir)
     except data.DataError:
         return None
-    return found if len(found) else None
+    if not len(found):
+        return None
+    return data.Dataset(found.x[:n], None if found.label is None else found.label[:n], found.name, found.split)
 
 
 def _summary(algorithm: Any, trained: Any, test: Any) -> str:

@@ -72,6 +72,15 @@ def test_recipes_and_nested_flags_reach_the_config():
     assert config.ema_decay == 0.9 and flags.seeds == (3, 4)
 
 
+def test_the_validation_split_is_logged_at_checkpoints(tmp_path):
+    flags = ["--dataset", "digits", "--recipe", "conditional", *SMALL["dcgan"]]
+    flags += ["--splits", "train[:1000]", "train[1000:]", "test"]
+    argv = [*flags, "--steps", "4", "--checkpoint-every", "2", "--log-every", "1", "--workdir", str(tmp_path)]
+    assert common.run(script("dcgan").SCRIPT, None, argv).config.splits[0] == "train[:1000]"
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["examples"] == 1000
+    assert ["validation_d_real" in line for line in logs.read(tmp_path / "metrics.jsonl")] == [False, True, False, True]
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_every_recipe_of_every_script_is_a_config_and_has_all_budgets(name):
     one = script(name).SCRIPT
