@@ -11,7 +11,10 @@ import pytest
 import vaegan_jax
 from vaegan_jax import data, fit, gan, losses, vae
 
-HEAVY = ("tensorflow", "torch", "tyro", "tensorflow_datasets", "orbax", "matplotlib", "sklearn", "wandb", "tensorboardX")
+HEAVY = (
+    *("tensorflow", "torch", "tyro", "tensorflow_datasets", "orbax", "matplotlib", "sklearn"),
+    *("wandb", "tensorboardX"),
+)
 
 
 @pytest.mark.parametrize(
