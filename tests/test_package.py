@@ -66,3 +66,19 @@ def test_signatures_are_those_of_the_contract():
         *("minimax", "non_saturating", "least_squares", "hinge", "wasserstein", "relativistic")
     }
     assert isinstance(gan.dcgan(conditional=True), gan.Config)
+
+
+def test_the_readmes_notebook_runs(tmp_path, monkeypatch):
+    """Its code as it stands, on fewer steps of smaller images."""
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    for old, new in (('"mnist", "train[:50000]"', '"digits"'), ("steps=5000", "steps=3")):
+        assert old in code
+        code = code.replace(old, new)
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(code, scope)
+    assert scope["images"].shape == (16, 8, 8, 1)
+    assert scope["run"].metrics["elbo"].shape == (3, 1)
+    assert (tmp_path / "manifold.png").is_file()
+    assert vaegan_jax.load("runs/first").config == scope["config"]
