@@ -1,0 +1,80 @@
+"""What a person looks at: the quickstart's page, the gallery, and how samples are judged."""
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from experiments import gallery, quickstart, vae
+from experiments.neighbours import neighbours
+from vaegan_jax import data
+
+
+@pytest.fixture(autouse=True)
+def no_compilation_cache(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits"), data.load("digits", "test")
+
+
+def test_neighbours_of_the_training_set_are_itself(digits):
+    train, test = digits
+    found = neighbours(train.x[:500], train, test)
+    assert (found.n, found.classes, found.of_classes) == (500, 10, 10)
+    assert found.distance_ratio < 1e-6
+    counts = np.bincount(train.label[:500])
+    assert found.largest_share == counts.max() / 500
+
+
+def test_neighbours_show_a_collapse_and_noise(digits):
+    train, test = digits
+    one = np.repeat(test.x[:1].astype(np.float32) / 255, 50, axis=0)
+    assert (neighbours(one, train, test).classes, neighbours(one, train, test).largest_share) == (1, 1.0)
+    noise = np.random.default_rng(0).uniform(size=(200, 8, 8, 1)).astype(np.float32)
+    assert neighbours(noise, train, test).distance_ratio > 2
+    assert neighbours(test.x[:200].astype(np.float32) / 255, train, test).distance_ratio == pytest.approx(1)
+
+
+def test_neighbours_refuse_what_they_cannot_judge(digits):
+    train, test = digits
+    with pytest.raises(ValueError, match=r"\[n, 8, 8, 1\] is expected"):
+        neighbours(np.zeros((3, 9, 9, 1)), train, test)
+    with pytest.raises(ValueError, match="no labels"):
+        neighbours(train.x[:3], data.Dataset(train.x, None), test)
+
+
+def test_the_quickstarts_page_shows_all_models_and_every_link_leads_somewhere(tmp_path, monkeypatch, capsys):
+    """Two steps of each; the numbers are another matter."""
+    parts = {name: dataclasses.replace(part, steps=2) for name, part in quickstart.parts().items()}
+    monkeypatch.setattr(quickstart, "parts", lambda: parts)
+    assert quickstart.main(tmp_path / "quick") == 0
+    page = (tmp_path / "quick" / "REPORT.md").read_text()
+    links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
+    assert {link.partition("/")[0] for link in links} == {"vae", "vae2", "gan", "dcgan", "wgan", "vaegan"}
+    stems = {link.partition("/")[2] for link in links}
+    assert stems == {"samples.png", "interpolation.png", "reconstructions.png", "manifold.png"}
+    for link in links:
+        Image.open(tmp_path / "quick" / link).verify()
+    assert "PCA, 8 components | 1.5" in page  # exact: no training in it
+    said = capsys.readouterr().out
+    assert str(tmp_path / "quick" / "REPORT.md") in said
+    assert "make train-vae" in said
+
+
+def test_the_gallery_shows_runs_side_by_side(tmp_path, capsys):
+    small = ["--dataset", "digits", "--steps", "3", "--encoder.hidden", "8", "--decoder.hidden", "8"]
+    for name in ("vae-a", "other"):
+        assert vae.main([*small, "--workdir", str(tmp_path / name)]) == 0
+    runs = [str(tmp_path / name) for name in ("vae-a", "other")]
+    assert gallery.main(["--out", str(tmp_path / "g.png"), *runs]) == 0
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[:2] for row in rows[1:]] == [["| VAE", "3"], ["| other", "3"]]
+    assert "of 10 classes" in rows[1]
+    assert Image.open(tmp_path / "g.png").size == (2 * (6 * 9 + 1) + 14, 26 + 6 * 9 + 1)
+    assert gallery.main([str(tmp_path / "nothing")]) == 1
+    assert "no config.json" in capsys.readouterr().err
