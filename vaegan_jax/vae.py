@@ -6,6 +6,7 @@ ELBO(x) = E_q[log p(x | z)] - KL(q(z | x) || p(z)), nats, summed over pixels, av
 
 import dataclasses
 import functools
+import math
 from typing import Any, Literal
 
 import flax.linen as nn
@@ -62,6 +63,8 @@ class Config:
                 f"latents, samples, batch_size and dataset_size are {self.latents}, {self.samples}, {self.batch_size} "
                 f"and {self.dataset_size}: give 1 or more."
             )
+        if not self.variance > 0:
+            raise ValueError(f"variance is {self.variance}: give a number above 0.")
         if self.bound == "iwae" and (self.beta != 1 or self.gradient != "reparameterised"):
             raise ValueError("bound is 'iwae': it is defined here with beta 1 and reparameterised gradients only.")
 
@@ -122,7 +125,7 @@ def _apply(config: Config, variables: dict[str, Any], name: str, *args: Any, tra
 
 def _mean_log_var(config: Config, heads: jax.Array) -> tuple[jax.Array, jax.Array | float]:
     """Gaussian p(x | z) from the decoder's output."""
-    log_var: jax.Array | float = float(jnp.log(config.variance)) if config.likelihood != "gaussian" else 0.0
+    log_var: jax.Array | float = math.log(config.variance)
     if config.likelihood == "gaussian":
         heads, raw = jnp.split(heads, 2, axis=-1)
         log_var = config.min_log_var + jax.nn.softplus(raw - config.min_log_var)
