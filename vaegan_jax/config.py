@@ -6,7 +6,7 @@ Anything else becomes an "opaque" description that cannot be read back: the read
 
 import dataclasses
 import importlib
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import flax.linen as nn
 import jax
@@ -48,6 +48,19 @@ def from_json(value: Any) -> Any:
         return kind(**fields)
     except TypeError as error:
         raise ValueError(f"The stored config does not fit {value['type']} of this version: {error}.") from None
+
+
+def check_choices(config: Any) -> None:
+    """Refuses a value that is not of its field's Literal.
+
+    Raises:
+        ValueError: the field, its value and the choices.
+    """
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if get_origin(field.type) is Literal and value not in get_args(field.type):
+            choices = ", ".join(map(repr, get_args(field.type)))
+            raise ValueError(f"{field.name} is {value!r}: give one of {choices}.")
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -17,6 +17,7 @@ from flax import struct
 
 from vaegan_jax import losses, nets
 from vaegan_jax import state as players
+from vaegan_jax.config import check_choices
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -85,6 +86,7 @@ class Config:
 
 def check(config: Any) -> None:
     """What every adversarial config must satisfy."""
+    check_choices(config)
     if config.latents < 1 or config.batch_size < 1 or config.dataset_size < 1 or config.num_classes < 0:
         raise ValueError(
             f"latents, batch_size, dataset_size are {config.latents}, {config.batch_size}, {config.dataset_size}, "

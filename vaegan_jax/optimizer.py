@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vaegan_jax.config import check_choices
+
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
@@ -42,8 +44,7 @@ class Optimizer:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0.")
         if not 0 <= self.momentum < 1 or not 0 <= self.b2 < 1:
             raise ValueError(f"momentum is {self.momentum} and b2 {self.b2}: give numbers in [0, 1).")
-        if self.rule not in ("sgd", "adam", "adagrad", "rmsprop"):
-            raise ValueError(f"rule is {self.rule!r}: give 'sgd', 'adam', 'adagrad' or 'rmsprop'.")
+        check_choices(self)
         if self.final_momentum is not None and not 0 <= self.final_momentum < 1:
             raise ValueError(f"final_momentum is {self.final_momentum}: give a number in [0, 1), or none.")
         if self.final_momentum is not None and self.momentum_to <= self.momentum_from:

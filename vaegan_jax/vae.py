@@ -16,6 +16,7 @@ from flax import struct
 
 from vaegan_jax import losses, nets
 from vaegan_jax import state as players
+from vaegan_jax.config import check_choices
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -58,6 +59,7 @@ class Config:
     num_classes = 0
 
     def __post_init__(self) -> None:
+        check_choices(self)
         if self.latents < 1 or self.samples < 1 or self.batch_size < 1 or self.dataset_size < 1:
             raise ValueError(
                 f"latents, samples, batch_size and dataset_size are {self.latents}, {self.samples}, {self.batch_size} "

@@ -94,10 +94,16 @@ class Config:
         gan.check(self)
         if self.gamma < 0 or self.gan_weight < 0:
             raise ValueError(f"gamma is {self.gamma} and gan_weight {self.gan_weight}: give 0 or more.")
+        if self.margin < 0:
+            raise ValueError(f"margin is {self.margin}: give 0 or more.")
 
 
 def vectors(dim: int) -> Config:
-    """For x [B, dim] of any range: MLPs and a linear output."""
+    """For x [B, dim] of any range: MLPs and a linear output.
+
+    Nothing holds up the scale of Dis_l's features once Dis is beaten, and L_llike has unit variance: on simple data
+    reconstructions get worse again after some hundred steps, whatever gamma is.
+    """
     adam = Optimizer(rule="adam", learning_rate=1e-3, momentum=0.5)
     return Config(
         latents=max(2, min(dim, 16)),

@@ -1,0 +1,81 @@
+"""Configs as JSON and back, what differs, and which choices are refused."""
+
+import dataclasses
+import json
+
+import flax.linen as nn
+import pytest
+
+from vaegan_jax import config as configs
+from vaegan_jax import gan, nets, vae, vaegan, wgan
+from vaegan_jax.optimizer import Optimizer
+
+ALL = [vae.Config(), gan.Config(), gan.dcgan(True), wgan.Config(), wgan.gradient_penalty(), vaegan.Config()]
+
+
+@pytest.mark.parametrize("config", [*ALL, wgan.vectors(2), vae.vectors(3)], ids=lambda c: type(c).__module__)
+def test_a_config_survives_json(config):
+    assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config
+
+
+def test_foreign_modules_are_described_and_not_read_back():
+    class Mine(nn.Module):
+        width: int = 3
+
+    stored = configs.to_json(dataclasses.replace(vae.Config(), encoder=Mine()))
+    with pytest.raises(ValueError, match="Mine.*load with config"):
+        configs.from_json(stored)
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "vaegan_jax.nets.nothing"])
+def test_a_file_cannot_name_other_code(name):
+    with pytest.raises(ValueError, match="The stored config names"):
+        configs.from_json({"function": name})
+
+
+def test_an_unknown_field_is_one_sentence():
+    stored = configs.to_json(vae.Config()) | {"nonsense": 1}
+    with pytest.raises(ValueError, match="does not fit vaegan_jax.vae.Config"):
+        configs.from_json(stored)
+
+
+def test_differences_name_the_leaf():
+    old, new = (configs.to_json(c) for c in (gan.Config(), dataclasses.replace(gan.Config(), r1=0.5)))
+    assert configs.differences(old, new) == ["r1: 0.0 -> 0.5"]
+    narrow = dataclasses.replace(gan.Config(), generator=nets.MLPGenerator(hidden=(3,)))
+    found = configs.differences(old, configs.to_json(narrow))
+    assert "generator.hidden: [1200, 1200] -> [3]" in found
+    assert configs.differences(old, old) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "change"),
+    [
+        (vae.Config(), {"likelihood": "bernouli"}),
+        (vae.Config(), {"binarize": "once"}),
+        (gan.Config(), {"output": "relu"}),
+        (gan.Config(), {"adversarial": "kl"}),
+        (gan.Config(), {"sampling_statistics": "both"}),
+        (wgan.Config(), {"prior": "cauchy"}),
+        (vaegan.Config(), {"adversarial": "hinge"}),
+        (Optimizer(), {"rule": "adamw"}),
+    ],
+)
+def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(config, change):
+    (name, value), *_ = change.items()
+    with pytest.raises(ValueError, match=f"{name} is '{value}': give one of '"):
+        dataclasses.replace(config, **change)
+
+
+@pytest.mark.parametrize(
+    ("config", "change"),
+    [
+        (vae.Config(), {"variance": 0.0}),
+        (wgan.Config(), {"gradient_penalty": 10.0}),  # with the clip that it replaces
+        (wgan.gradient_penalty(), {"gradient_penalty": -1.0}),
+        (vaegan.Config(), {"margin": -0.1}),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(config, change):
+    with pytest.raises(ValueError, match="give"):
+        dataclasses.replace(config, **change)
