@@ -23,7 +23,7 @@ def test_foreign_modules_are_described_and_not_read_back():
         width: int = 3
 
     stored = configs.to_json(dataclasses.replace(vae.Config(), encoder=Mine()))
-    with pytest.raises(ValueError, match="Mine.*load with config"):
+    with pytest.raises(ValueError, match=r"Mine.*load with config"):
         configs.from_json(stored)
 
 
@@ -35,7 +35,7 @@ def test_a_file_cannot_name_other_code(name):
 
 def test_an_unknown_field_is_one_sentence():
     stored = configs.to_json(vae.Config()) | {"nonsense": 1}
-    with pytest.raises(ValueError, match="does not fit vaegan_jax.vae.Config"):
+    with pytest.raises(ValueError, match=r"does not fit vaegan_jax\.vae\.Config"):
         configs.from_json(stored)
 
 

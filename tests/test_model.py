@@ -5,7 +5,7 @@ import jax
 import pytest
 
 import vaegan_jax
-from vaegan_jax import data, fit, gan, vae
+from vaegan_jax import data, fit, vae
 
 
 def test_a_run_is_loaded_as_it_was(tmp_path):

@@ -17,7 +17,7 @@ def to_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if not kind.startswith("vaegan_jax."):
-            return {"opaque": f"{kind} {value}"}
+            return {"opaque": f"{kind}: {' '.join(str(value).split())}"}
         return {"type": kind, **{f.name: to_json(getattr(value, f.name)) for f in _fields(value)}}
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]
