@@ -92,8 +92,12 @@ def check(config: Any) -> None:
             f"latents, batch_size, dataset_size are {config.latents}, {config.batch_size}, {config.dataset_size}, "
             f"num_classes is {config.num_classes}: give 1 or more, and 0 or more classes."
         )
-    if config.prior_scale <= 0:
+    if not config.prior_scale > 0:
         raise ValueError(f"prior_scale is {config.prior_scale}: give a number above 0.")
+    weights = {n: getattr(config, n, 0.0) for n in ("gradient_penalty", "r1", "r2", "dragan", "discriminator_weight")}
+    for name, weight in weights.items():
+        if not weight >= 0:
+            raise ValueError(f"{name} is {weight}: give 0 or more.")
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
 
@@ -371,6 +375,9 @@ def decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | No
     if u.ndim != 2 or u.shape[1] != config.latents:
         raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
     check_label(config, label)
+    if config.num_classes and (label is None or label.shape != u.shape[:1]):
+        given = "missing" if label is None else f"of shape {tuple(label.shape)}"
+        raise ValueError(f"label is {given}: the config has classes, give int32 ({u.shape[0]},).")
     uniform = config.prior_scale * (2 * jax.scipy.stats.norm.cdf(u) - 1)
     z = config.prior_scale * u if config.prior == "normal" else uniform
     return _generate(config, state, z, players.one_hot(label, config.num_classes))

@@ -81,10 +81,9 @@ class Config:
             raise ValueError(f"n_critic is {self.n_critic}: give 1 or more.")
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip is {self.clip}: give a number above 0, or none.")
-        if self.gradient_penalty < 0 or (self.gradient_penalty and self.clip is not None):
+        if self.gradient_penalty and self.clip is not None:
             raise ValueError(
-                f"gradient_penalty is {self.gradient_penalty} and clip {self.clip}: give a penalty of 0 or more, and "
-                "with one the clip none, which it replaces."
+                f"gradient_penalty is {self.gradient_penalty} and clip {self.clip}: give clip none, which it replaces."
             )
         if self.gradient_penalty and getattr(self.discriminator, "norm", "none") == "batch":
             raise ValueError(
