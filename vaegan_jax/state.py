@@ -87,6 +87,8 @@ def set_output_bias(variables: Mapping[str, Tree], value: jax.Array) -> Mapping[
         raise ValueError("data_mean sets the bias of the layer named 'output', but this net has none: give it one.")
     bias = params["output"]["bias"]
     flat = value.reshape(-1)
+    if flat.size % bias.size:
+        raise ValueError(f"data_mean has shape {tuple(value.shape)}: one example's shape is expected.")
     if flat.size != bias.size:
         flat = value.reshape(-1, bias.size).mean(axis=0)
     return {**variables, "params": {**params, "output": {**params["output"], "bias": flat.astype(bias.dtype)}}}

@@ -292,6 +292,8 @@ def log_likelihood(config: Config, state: State, z: jax.Array, x: jax.Array) -> 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def log_weights(config: Config, state: State, x: jax.Array, key: jax.Array, samples: int) -> jax.Array:
     """log p(x, z_i) - log q(z_i | x) for z_i ~ q: x [B, *shape] as the model sees it -> [B, samples], nats."""
+    if samples < 1:
+        raise ValueError(f"samples is {samples}: give 1 or more.")
     terms, _ = _terms(config, state.model.variables(), x, key, samples, train=False)
     return terms["log_likelihood"] + terms["log_prior"] - terms["log_posterior"]
 
