@@ -241,7 +241,7 @@ def test_every_row_has_its_own_label_and_the_noise_does_not_depend_on_it(key):
     label = jnp.arange(10, dtype=jnp.int32) * 3
     out = state.blocks(draw, key, 10, 4, label)
     np.testing.assert_array_equal(out[:, 2], label)
-    np.testing.assert_array_equal(out[:, :2], plain)
+    np.testing.assert_allclose(out[:, :2], plain, rtol=1e-6, atol=1e-6)  # two programs: another rounding
 
 
 def test_nothing_can_be_drawn_too(key):

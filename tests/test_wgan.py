@@ -285,7 +285,8 @@ def test_jit_equals_no_jit(state):
     compiled = wgan.train_step(CONFIG, state, points(), jax.random.key(9))
     with jax.disable_jit():
         plain = wgan.train_step(CONFIG, state, points(), jax.random.key(9))
-    chex.assert_trees_all_close(compiled, plain, rtol=1e-4, atol=1e-6)
+    # RMSprop divides a small gradient by its own size, rounding included; a step moves parameters by 5e-4.
+    chex.assert_trees_all_close(compiled, plain, rtol=1e-4, atol=5e-6)
 
 
 def test_the_average_follows_the_generator_and_is_what_sample_shows():
