@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -39,7 +39,6 @@ class Loop:
 
     def __init__(self, algorithm: Any, config: Any, data: Dataset, states: Any, seeds: tuple[int, ...]) -> None:
         self.seeds, self.states = seeds, states
-        self._single = len(seeds) == 1
         devices = jax.devices()
         self._mesh = None
         if len(devices) > 1:
@@ -57,21 +56,15 @@ class Loop:
         constraint = NamedSharding(self._mesh, PartitionSpec(*front, "device")) if over_batch and self._mesh else None
         one = functools.partial(_chunk, algorithm, config, len(data), constraint)
         # One seed takes no batch axis: a batched product of one is slower than a plain one.
-        many = jax.vmap(one, in_axes=(None, 0, 0, None, None))
-        self._program = jax.jit(one if self._single else many, donate_argnums=1)
+        over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, None, None))
+        self._program = jax.jit(over(one), donate_argnums=1)
 
     def _sharding(self, *axes: str) -> NamedSharding | None:
         return NamedSharding(self._mesh, PartitionSpec(*axes)) if self._mesh else None
 
     def advance(self, start: int, count: int) -> dict[str, jax.Array]:
         """Moves the states by `count` <= CAPACITY steps from `start`; metrics [S, CAPACITY], not yet waited for."""
-        states, keys = self.states, self._keys
-        if self._single:
-            states, keys = jax.tree.map(lambda leaf: leaf[0], states), keys[0]
-        states, metrics = self._program(self._data, states, keys, jnp.int32(start), jnp.int32(count))
-        if self._single:
-            states, metrics = jax.tree.map(lambda leaf: leaf[None], (states, metrics))
-        self.states = states
+        self.states, metrics = self._program(self._data, self.states, self._keys, jnp.int32(start), jnp.int32(count))
         return metrics
 
     def state(self, i: int) -> Any:
@@ -126,6 +119,16 @@ class Loop:
                 f"The state of seed {self.seeds[i]} holds NaN or infinity after step {step}: the run stops, the last "
                 "checkpoint is from before; try a lower learning rate."
             )
+
+
+def _alone(chunk: Callable[..., Any]) -> Callable[..., Any]:
+    """`chunk` over a seed axis of length 1, which costs no copy inside the program."""
+
+    def one(data: Any, states: Any, keys: jax.Array, start: jax.Array, count: jax.Array) -> Any:
+        out = chunk(data, jax.tree.map(lambda leaf: leaf[0], states), keys[0], start, count)
+        return jax.tree.map(lambda leaf: leaf[None], out)
+
+    return one
 
 
 @jax.jit

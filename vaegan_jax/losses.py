@@ -14,9 +14,9 @@ Critic = Callable[[jax.Array], jax.Array]
 LOG_2PI = 1.8378770664093453
 
 
-def _sum(values: jax.Array) -> jax.Array:
-    """Sum over every axis but the first: [B, ...] -> [B]."""
-    return values.reshape(values.shape[0], -1).sum(axis=1)
+def _rows(values: jax.Array) -> jax.Array:
+    """[B, ...] -> [B, D], before any arithmetic: XLA does not vectorise over an image's trailing axis of 1 channel."""
+    return values.reshape(values.shape[0], -1)
 
 
 def _same_shape(name: str, given: jax.Array, other: str, expected: jax.Array) -> None:
@@ -33,7 +33,8 @@ def bernoulli_log_prob(logits: jax.Array, x: jax.Array) -> jax.Array:
     cross-entropy ("soft targets"), not a normalised density.
     """
     _same_shape("logits", logits, "x", x)
-    return _sum(x * logits - jax.nn.softplus(logits))
+    logits, x = _rows(logits), _rows(x)
+    return (x * logits - jax.nn.softplus(logits)).sum(axis=1)
 
 
 def gaussian_log_prob(mean: jax.Array, log_var: jax.Array | float, x: jax.Array) -> jax.Array:
@@ -41,13 +42,16 @@ def gaussian_log_prob(mean: jax.Array, log_var: jax.Array | float, x: jax.Array)
     _same_shape("mean", mean, "x", x)
     if jnp.ndim(log_var):
         _same_shape("log_var", jnp.asarray(log_var), "x", x)
-    return -0.5 * _sum(LOG_2PI + log_var + (x - mean) ** 2 * jnp.exp(-log_var))
+        log_var = _rows(jnp.asarray(log_var))
+    mean, x = _rows(mean), _rows(x)
+    return -0.5 * (LOG_2PI + log_var + (x - mean) ** 2 * jnp.exp(-log_var)).sum(axis=1)
 
 
 def kl_standard_normal(mean: jax.Array, log_var: jax.Array) -> jax.Array:
     """KL(N(mean, diag exp log_var) || N(0, I)): [B, K] twice -> [B], nats. Kingma & Welling 2013, appendix B."""
     _same_shape("log_var", log_var, "mean", mean)
-    return 0.5 * _sum(jnp.exp(log_var) + mean**2 - 1.0 - log_var)
+    mean, log_var = _rows(mean), _rows(log_var)
+    return 0.5 * (jnp.exp(log_var) + mean**2 - 1.0 - log_var).sum(axis=1)
 
 
 def iwae_bound(log_weights: jax.Array) -> jax.Array:
@@ -107,7 +111,7 @@ def _input_gradient(critic: Critic, x: jax.Array) -> jax.Array:
 
 def _norm(g: jax.Array) -> jax.Array:
     """Euclidean norm over all but the first axis, with gradient 0 (not NaN) where g is 0."""
-    squared = _sum(g**2)
+    squared = _rows(g**2).sum(axis=1)
     positive = squared > 0
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
 
@@ -130,12 +134,12 @@ def gradient_penalty(
 
 def r1(critic: Critic, real: jax.Array) -> jax.Array:
     """||grad f(x)||^2 on real examples [B, ...] -> [B]. Mescheder et al. 2018, eq. 9, without gamma / 2."""
-    return _sum(_input_gradient(critic, real) ** 2)
+    return _rows(_input_gradient(critic, real) ** 2).sum(axis=1)
 
 
 def r2(critic: Critic, fake: jax.Array) -> jax.Array:
     """||grad f(x)||^2 on generated examples [B, ...] -> [B]. Mescheder et al. 2018, eq. 10, without gamma / 2."""
-    return _sum(_input_gradient(critic, fake) ** 2)
+    return _rows(_input_gradient(critic, fake) ** 2).sum(axis=1)
 
 
 def dragan(critic: Critic, real: jax.Array, key: jax.Array, *, scale: float) -> jax.Array:

@@ -102,7 +102,9 @@ def logit(probability: jax.Array, margin: float) -> jax.Array:
 
 def as_float(x: jax.Array) -> jax.Array:
     """uint8 [0, 255] -> float32 [0, 1]; floats as float32."""
-    return x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x.astype(jnp.float32)
+    if x.dtype != jnp.uint8:
+        return x.astype(jnp.float32)
+    return (x.reshape(x.shape[0], -1).astype(jnp.float32) / 255).reshape(x.shape)  # flat: see losses
 
 
 def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | None, num_classes: int) -> None:
@@ -175,7 +177,8 @@ def blocks(
 
 
 def gradient_norm(gradient: Tree) -> jax.Array:
-    return optax.global_norm(gradient)
+    """The Euclidean norm of all leaves together, by dot products: XLA's CPU reduction would write the squares out."""
+    return jnp.sqrt(sum(jnp.vdot(leaf, leaf) for leaf in jax.tree.leaves(gradient)))
 
 
 def _dims(shape: Shape) -> str:

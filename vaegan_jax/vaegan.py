@@ -143,7 +143,9 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
 def gradients(
     config: Config, state: State, batch: Batch, key: jax.Array
 ) -> tuple[dict[str, Any], dict[str, Any], Metrics]:
-    """Each network's gradient of its own loss: one forward pass of all three, one pull-back for each loss.
+    """Each network's gradient of its own loss: one forward pass of all three, one pull-back for each term.
+
+    The minimax decoder climbs what Dis descends, so the two share the pull-back of L_GAN through Dis.
 
     Returns:
         Gradients and new batch statistics, each a dict with encoder, decoder and discriminator; and the metrics.
@@ -152,58 +154,57 @@ def gradients(
     x = gan.from_unit(config, batch["x"])
     noise = jax.random.normal(noise_key, (x.shape[0], config.latents))
     z_p = gan.draw_latents(config, prior_key, x.shape[0])
-    old = {name: getattr(state, name).batch_stats for name in ("encoder", "decoder", "discriminator")}
 
-    def forward(encoder: Any, decoder: Any, discriminator: Any) -> tuple[dict[str, jax.Array], dict[str, Any]]:
-        variables = {"params": encoder, "batch_stats": old["encoder"]}
-        (mean, log_var), encoder_stats = players.apply(config.encoder, variables, x, config.latents, train=True)
-        stats = {"encoder": encoder_stats, "decoder": old["decoder"], "discriminator": old["discriminator"]}
+    def enc(params: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
+        """z ~ q(z|x) and L_prior."""
+        variables = {"params": params, "batch_stats": state.encoder.batch_stats}
+        (mean, log_var), stats = players.apply(config.encoder, variables, x, config.latents, train=True)
+        prior = losses.kl_standard_normal(mean, log_var).mean()
+        return (mean + jnp.exp(0.5 * log_var) * noise, prior), stats
 
-        def dec(z: jax.Array) -> jax.Array:
-            variables = {"params": decoder, "batch_stats": stats["decoder"]}
-            out, stats["decoder"] = gan.generate(config, variables, z, None, state.shape, train=True)
-            return out
+    def dec(params: Any, z: jax.Array, stats: Any) -> tuple[jax.Array, Any]:
+        variables = {"params": params, "batch_stats": stats}
+        return gan.generate(config, variables, z, None, state.shape, train=True)
 
-        def dis(x: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            variables = {"params": discriminator, "batch_stats": stats["discriminator"]}
-            out, stats["discriminator"] = players.apply(config.discriminator, variables, x, train=True, dropout=key)
-            return out
+    def dis(params: Any, rebuilt: jax.Array, fake: jax.Array) -> tuple[dict[str, jax.Array], Any]:
+        """Logits of the three batches, each with its own statistics, and L_llike."""
+        stats, found = state.discriminator.batch_stats, []
+        for images, dropout in zip((x, rebuilt, fake), dropout_keys, strict=True):
+            variables = {"params": params, "batch_stats": stats}
+            judged, stats = players.apply(config.discriminator, variables, images, train=True, dropout=dropout)
+            found.append(judged)
+        (real, features), (rebuilt_logits, rebuilt_features), (fake_logits, _) = found
+        llike = -losses.gaussian_log_prob(rebuilt_features, 0.0, features).mean()
+        return {"real": real, "reconstruction": rebuilt_logits, "fake": fake_logits, "llike": llike}, stats
 
-        reconstruction = dec(mean + jnp.exp(0.5 * log_var) * noise)
-        real, features = dis(x, dropout_keys[0])
-        rebuilt, rebuilt_features = dis(reconstruction, dropout_keys[1])
-        fake, _ = dis(dec(z_p), dropout_keys[2])
-        out = {
-            "prior": losses.kl_standard_normal(mean, log_var).mean(),
-            "llike": -losses.gaussian_log_prob(rebuilt_features, 0.0, features).mean(),
-            "real": real,
-            "reconstruction": rebuilt,
-            "fake": fake,
-            "pixel_error": jax.lax.stop_gradient((reconstruction - x) ** 2).mean(),
-        }
-        return out, stats
-
-    out, pull, stats = jax.vjp(
-        forward, state.encoder.params, state.decoder.params, state.discriminator.params, has_aux=True
-    )
+    (z, prior), pull_enc, encoder_stats = jax.vjp(enc, state.encoder.params, has_aux=True)
+    first = functools.partial(dec, stats=state.decoder.batch_stats)
+    rebuilt, pull_rebuilt, stats = jax.vjp(first, state.decoder.params, z, has_aux=True)
+    second = functools.partial(dec, z=z_p, stats=stats)
+    fake, pull_fake, decoder_stats = jax.vjp(second, state.decoder.params, has_aux=True)
+    out, pull_dis, dis_stats = jax.vjp(dis, state.discriminator.params, rebuilt, fake, has_aux=True)
 
     def gan_loss(out: dict[str, jax.Array]) -> jax.Array:
         """L_GAN, what Dis descends."""
         fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
         return jax.nn.softplus(-out["real"]).mean() + sum(jax.nn.softplus(f).mean() for f in fakes)
 
-    def decoder_loss(out: dict[str, jax.Array]) -> jax.Array:
+    def fooling_loss(out: dict[str, jax.Array]) -> jax.Array:
+        """What Dec descends of the game; the real logits move nothing of it here."""
         fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
-        fooling = losses.ADVERSARIAL[config.adversarial].generator
-        adversarial = sum(fooling(out["real"], f).mean() for f in fakes)
-        return config.gamma * out["llike"] + config.gan_weight * adversarial
+        return sum(losses.ADVERSARIAL[config.adversarial].generator(out["real"], f).mean() for f in fakes)
 
-    loss_of = {
-        "encoder": lambda out: out["prior"] + out["llike"],
-        "decoder": decoder_loss,
-        "discriminator": gan_loss,
-    }
-    grads = {name: pull(jax.grad(loss)(out))[i] for i, (name, loss) in enumerate(loss_of.items())}
+    _, llike_rebuilt, _ = pull_dis(jax.grad(lambda out: out["llike"])(out))
+    dis_gradient, *game = pull_dis(jax.grad(gan_loss)(out))
+    shared = config.adversarial == "minimax"
+    game = [-g for g in game] if shared else pull_dis(jax.grad(fooling_loss)(out))[1:]
+    game = [config.gan_weight * g for g in game]
+
+    dec_gradient = jax.tree.map(jnp.add, pull_rebuilt(config.gamma * llike_rebuilt + game[0])[0], pull_fake(game[1])[0])
+    enc_gradient = pull_enc((pull_rebuilt(llike_rebuilt)[1], jnp.ones_like(prior)))[0]
+    grads = {"encoder": enc_gradient, "decoder": dec_gradient, "discriminator": dis_gradient}
+    stats = {"encoder": encoder_stats, "decoder": decoder_stats, "discriminator": dis_stats}
+    out |= {"prior": prior, "pixel_error": ((rebuilt - x) ** 2).mean()}
     metrics = {
         "prior": out["prior"],
         "llike": out["llike"],

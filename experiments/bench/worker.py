@@ -1,0 +1,60 @@
+"""One contender in a process of its own: `python -m experiments.bench.worker TASK CONTENDER DATA SEED`.
+
+Reads a number of steps a line, runs them, and answers {"seconds", "losses"} in JSON; at the end of its input, its
+peak memory. The first answer is to the first step and says what it took to get there.
+"""
+
+import importlib
+import json
+import os
+import resource
+import sys
+import time
+import traceback
+from typing import Any
+
+
+def main(task: str, contender: str, source: str, seed: int) -> int:
+    # Libraries print where they like: answers go to a copy of stdout, everything else to the log on stderr.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def say(**answer: Any) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    from experiments.bench import tasks
+
+    module, mode = tasks.CONTENDERS[contender]
+    x = tasks.images(source)
+    begin = time.perf_counter()
+    try:
+        advance = importlib.import_module(module).build(task, mode, x, seed)
+        say(first_step=_first(advance), build=time.perf_counter() - begin)
+        for line in sys.stdin:
+            begin = time.perf_counter()
+            losses = advance(int(line))
+            say(seconds=time.perf_counter() - begin, losses=losses.tolist())
+    except ImportError as error:
+        say(missing=str(error))
+    except Exception as error:  # reported by name in the table; the other contenders go on
+        traceback.print_exc()
+        say(failed=f"{type(error).__name__}: {error}")
+    say(peak_mib=_peak_mib())
+    return 0
+
+
+def _first(advance: Any) -> float:
+    begin = time.perf_counter()
+    advance(2)  # a loop of one step would be compiled as none
+    return time.perf_counter() - begin
+
+
+def _peak_mib() -> float:
+    """The most memory that this process ever had resident."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])))
