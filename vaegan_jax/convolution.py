@@ -109,17 +109,18 @@ def _convolve_native(geo: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 def _spread_cpu(geo: Geometry, g: jax.Array, w: jax.Array) -> jax.Array:
     (kh, kw), (sh, sw), (oh, ow) = geo.kernel, geo.strides, geo.out
     batch, channels = g.shape[0], w.shape[2]
-    rows, cols = (kh - 1) // sh + oh, (kw - 1) // sw + ow
-    # One product for every tap, then each phase of the stride is a sum of shifted slices: no zeros are multiplied.
+    rows, cols = -(-geo.size[0] // sh), -(-geo.size[1] // sw)
+    # One product for every tap, then each phase of x, its rows i = m * stride + phase, is a sum of shifted slices: no
+    # zeros are multiplied. Tap u of output row o falls on i = o * stride + u - low.
     taps = g.reshape(-1, g.shape[3]) @ w.transpose(3, 0, 1, 2).reshape(w.shape[3], -1)
     taps = taps.reshape(batch, oh, ow, kh, kw, channels)
     phases = []
     for p in range(sh):
         for q in range(sw):
             parts = [
-                _crop_pad(taps[:, :, :, u, v], (u // sh, v // sw), (rows, cols))
-                for u in range(p, kh, sh)
-                for v in range(q, kw, sw)
+                _crop_pad(taps[:, :, :, u, v], (low_u, low_v), (rows, cols))
+                for u, low_u in _on_phase(p, kh, sh, geo.padding[0][0])
+                for v, low_v in _on_phase(q, kw, sw, geo.padding[1][0])
             ]
             zero = jnp.zeros((batch, rows, cols, channels), g.dtype)
             phases.append(functools.reduce(jnp.add, parts) if parts else zero)
@@ -127,7 +128,12 @@ def _spread_cpu(geo: Geometry, g: jax.Array, w: jax.Array) -> jax.Array:
     if len(phases) > 1:
         x = jnp.stack(phases).reshape(sh, sw, batch, rows, cols, channels).transpose(2, 3, 0, 4, 1, 5)
         x = x.reshape(batch, rows * sh, cols * sw, channels)
-    return _crop_pad(x, (-geo.padding[0][0], -geo.padding[1][0]), geo.size)
+    return x[:, : geo.size[0], : geo.size[1]]
+
+
+def _on_phase(phase: int, kernel: int, stride: int, low: int) -> list[tuple[int, int]]:
+    """(tap, how far the outputs are shifted to the right) of the taps that fall on rows m * stride + phase."""
+    return [(u, (u - low - phase) // stride) for u in range(kernel) if (u - low - phase) % stride == 0]
 
 
 def _spread_native(geo: Geometry, g: jax.Array, w: jax.Array) -> jax.Array:
