@@ -102,7 +102,7 @@ def fit(
     if held_out is not None and not hasattr(algorithm, "validate"):
         raise ValueError(f"validation was given, but {algorithm.__name__} has no function `validate`: leave it out.")
 
-    states = fresh_states(algorithm, config, data, seeds, initial_states)
+    states = _initial(algorithm, config, data, seeds, initial_states)
     folder: Path | None = None
     start, records = 0, list[dict[str, Any]]()
     if workdir is not None:
@@ -259,8 +259,8 @@ def _check(
         raise ValueError(f"evaluate_at is {tuple(evaluate_at)}: give steps between 1 and {steps}.")
 
 
-def fresh_states(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any) -> Any:
-    """States with a leading axis S, on buffers of their own: `initial`, or from algorithm.init with each seed's key."""
+def _initial(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any) -> Any:
+    """States with a leading axis S, on buffers of their own."""
     if initial is not None:
         leading = {leaf.shape[:1] for leaf in jax.tree.leaves(initial)}
         if leading != {(len(seeds),)}:

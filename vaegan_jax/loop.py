@@ -158,34 +158,32 @@ def _chunk(
     size, group = config.batch_size, config.batches_per_step
     per_epoch = examples // size
 
-    def order(epoch: jax.Array) -> jax.Array:
-        return jax.random.permutation(jax.random.fold_in(order_key, epoch), examples)
+    # The orders of all epochs that the chunk touches, before its loop: a branch on the epoch inside would copy one.
+    epoch = start * group // per_epoch
+    epochs = ((start + count) * group - 1) // per_epoch - epoch + 1
+    orders = jax.lax.fori_loop(
+        0,
+        epochs,
+        lambda j, orders: orders.at[j].set(jax.random.permutation(jax.random.fold_in(order_key, epoch + j), examples)),
+        jnp.zeros(((CAPACITY * group - 1) // per_epoch + 2, examples), jnp.int32),
+    )
 
-    def next_batch(order_now: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
-        epoch, place = number // per_epoch, number % per_epoch
-        order_now = jax.lax.cond(place == 0, lambda _: order(epoch), lambda now: now, order_now)
-        return order_now, jax.lax.dynamic_slice_in_dim(order_now, place * size, size)
+    def rows(number: jax.Array) -> jax.Array:
+        """The examples of batch `number` of the run: [B]."""
+        place = number % per_epoch
+        return jax.lax.dynamic_slice(orders, (number // per_epoch - epoch, place * size), (1, size))[0]
 
-    def gather(order_now: jax.Array, step: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        if group == 1:
-            order_now, rows = next_batch(order_now, step)
-        else:
-            order_now, rows = jax.lax.scan(next_batch, order_now, step * group + jnp.arange(group))
-        batch = {name: values[rows] for name, values in data.items()}
-        if constraint is not None:
-            batch = jax.lax.with_sharding_constraint(batch, constraint)
-        return order_now, batch
+    def gather(step: jax.Array) -> dict[str, jax.Array]:
+        chosen = rows(step) if group == 1 else jax.vmap(rows)(step * group + jnp.arange(group))
+        batch = {name: values[chosen] for name, values in data.items()}
+        return batch if constraint is None else jax.lax.with_sharding_constraint(batch, constraint)
 
-    def body(i: jax.Array, carry: tuple[Any, jax.Array, Any]) -> tuple[Any, jax.Array, Any]:
-        state, order_now, buffers = carry
-        order_now, batch = gather(order_now, start + i)
-        state, metrics = algorithm.train_step(config, state, batch, jax.random.fold_in(step_key, start + i))
-        buffers = {name: buffers[name].at[i].set(value) for name, value in metrics.items()}
-        return state, order_now, buffers
+    def body(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        state, buffers = carry
+        state, metrics = algorithm.train_step(config, state, gather(start + i), jax.random.fold_in(step_key, start + i))
+        return state, {name: buffers[name].at[i].set(value) for name, value in metrics.items()}
 
-    order_now = order(start * group // per_epoch)
-    _, batch = jax.eval_shape(gather, order_now, start)
+    batch = jax.eval_shape(gather, start)
     _, metrics = jax.eval_shape(functools.partial(algorithm.train_step, config), state, batch, step_key)
     buffers = {name: jnp.zeros((CAPACITY,), jnp.float32) for name in metrics}
-    state, _, buffers = jax.lax.fori_loop(0, count, body, (state, order_now, buffers))
-    return state, buffers
+    return jax.lax.fori_loop(0, count, body, (state, buffers))

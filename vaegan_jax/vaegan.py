@@ -192,7 +192,8 @@ def gradients(
     def fooling_loss(out: dict[str, jax.Array]) -> jax.Array:
         """What Dec descends of the game; the real logits move nothing of it here."""
         fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
-        return sum(losses.ADVERSARIAL[config.adversarial].generator(out["real"], f).mean() for f in fakes)
+        fooling = losses.ADVERSARIAL[config.adversarial].generator
+        return jnp.stack([fooling(out["real"], f).mean() for f in fakes]).sum()
 
     _, llike_rebuilt, _ = pull_dis(jax.grad(lambda out: out["llike"])(out))
     dis_gradient, *game = pull_dis(jax.grad(gan_loss)(out))

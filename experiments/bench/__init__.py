@@ -1,11 +1,11 @@
 """Our training steps beside what a user would pick instead, interleaved on one machine: `make bench`.
 
-    tasks.py        what is timed, the contenders, the targets
-    ours.py linen.py pytorch.py numpyro_svi.py pythae_trainer.py
-                    the contenders, each with build(task, mode, x, seed) -> advance, advance(n) -> losses [n, 2]
-    worker.py       one contender in a process of its own; contest.py starts them and times them in turn
-    machine.py      the device's name, its GEMM peak, how busy it is
-    table.py        results/<device>.json -> the printed table and the README's
-    scaling.py      how cost grows: `make bench-scaling`
-    accelerator.py  seeds side by side, bfloat16, chip peak, the time to a paper's schedule
+tasks.py        what is timed, the contenders, the targets
+ours.py linen.py pytorch.py numpyro_svi.py pythae_trainer.py
+                the contenders, each with build(task, mode, x, seed) -> advance, advance(n) -> losses [n, 2]
+worker.py       one contender in a process of its own; contest.py starts them and times them in turn
+machine.py      the device's name, its GEMM peak, how busy it is
+table.py        results/<device>.json -> the printed table and the README's
+scaling.py      how cost grows: `make bench-scaling`
+accelerator.py  seeds side by side, bfloat16, chip peak, the time to a paper's schedule
 """

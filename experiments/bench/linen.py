@@ -119,7 +119,7 @@ def _player(net: nn.Module, key: jax.Array, sample: jax.Array, optimizer: optax.
     }
 
 
-def _apply(net: nn.Module, params: Any, stats: Any, x: jax.Array, key: jax.Array | None = None) -> tuple[Any, Any]:
+def _apply(net: nn.Module, params: Any, stats: Any, x: Any, key: jax.Array | None = None) -> tuple[Any, Any]:
     rngs = None if key is None else {"dropout": key}
     out, changed = net.apply({"params": params, "batch_stats": stats}, x, mutable=["batch_stats"], rngs=rngs)
     return out, changed.get("batch_stats", {})
@@ -148,6 +148,9 @@ def _vae(key: jax.Array) -> tuple[State, Step, int, int]:
         flat = (jax.random.uniform(binarize, flat.shape) < flat).astype(jnp.float32)
 
         def loss(params: Any) -> tuple[jax.Array, jax.Array]:
+            mean: Any
+            log_var: Any
+            logits: Any
             mean, log_var = encoder.apply({"params": params["encoder"]}, flat)
             z = mean + jnp.exp(0.5 * log_var) * jax.random.normal(noise, mean.shape)
             logits = decoder.apply({"params": params["decoder"]}, z)
@@ -302,7 +305,7 @@ def _vaegan(key: jax.Array) -> tuple[State, Step, int, int]:
         x = _unit(x)
         noise, z_p = (jax.random.normal(k, (x.shape[0], 128)) for k in (noise_key, prior_key))
 
-        def forward(params: dict[str, Any]) -> tuple[dict[str, jax.Array], dict[str, Any]]:
+        def forward(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             (mean, log_var), e_stats = _apply(e, params["e"], state["e"]["stats"], x)
             rebuilt, stats = _apply(g, params["g"], state["g"]["stats"], mean + jnp.exp(0.5 * log_var) * noise)
             fake, g_stats = _apply(g, params["g"], stats, z_p)

@@ -112,7 +112,7 @@ def _assign(module: nn.Module, optimizer: torch.optim.Optimizer, gradients: tupl
     optimizer.step()
 
 
-def _params(module: nn.Module) -> list[nn.Parameter]:
+def _params(module: nn.Module) -> list[Any]:
     return list(module.parameters())
 
 
@@ -147,11 +147,16 @@ def _gan(prepare: Callable[[nn.Module], Any]) -> tuple[Step, int, int]:
     )
     d = _init(
         nn.Sequential(
-            nn.Dropout(0.2), Maxout(784, 240, 5), nn.Dropout(0.5), Maxout(240, 240, 5), nn.Dropout(0.5), nn.Linear(240, 1)
+            nn.Dropout(0.2),
+            Maxout(784, 240, 5),
+            nn.Dropout(0.5),
+            Maxout(240, 240, 5),
+            nn.Dropout(0.5),
+            nn.Linear(240, 1),
         ),
         _uniform(0.005),
         nn.init.zeros_,
-    )  # fmt: skip
+    )
     g_sgd, d_sgd = (torch.optim.SGD(net.parameters(), 0.1, momentum=0.5, foreach=True) for net in (g, d))
     make, judge, done = prepare(g), prepare(d), 0
 
@@ -270,14 +275,14 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
     """advance(n): n steps; their losses [n, 2]."""
     torch.set_num_threads(threads())
     torch.manual_seed(seed)
-    layout = torch.contiguous_format if mode == "contiguous" else torch.channels_last
+    layout: Any = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 
-    def prepare(net: nn.Module) -> Any:
+    def prepare(net: Any) -> Any:
         net.train().to(memory_format=layout)
         return torch.compile(net) if mode == "compile" else net
 
     step, batch, group = STEPS[task](prepare)
-    data = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
+    data = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
 
     def batches() -> Iterator[torch.Tensor]:
         while True:

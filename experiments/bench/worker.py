@@ -1,7 +1,8 @@
 """One contender in a process of its own: `python -m experiments.bench.worker TASK CONTENDER DATA SEED`.
 
 Reads a number of steps a line, runs them, and answers {"seconds", "losses"} in JSON; at the end of its input, its
-peak memory. The first answer is to the first step and says what it took to get there.
+peak memory. The first answer comes unasked, after two steps: the seconds they took, mostly compilation, and those since
+the start of the imports.
 """
 
 import importlib
@@ -30,7 +31,7 @@ def main(task: str, contender: str, source: str, seed: int) -> int:
     begin = time.perf_counter()
     try:
         advance = importlib.import_module(module).build(task, mode, x, seed)
-        say(first_step=_first(advance), build=time.perf_counter() - begin)
+        say(compile=_first(advance), start=time.perf_counter() - begin)
         for line in sys.stdin:
             begin = time.perf_counter()
             losses = advance(int(line))

@@ -1,0 +1,157 @@
+"""`make bench`: python -m experiments.bench [--tasks vae gan] [--repeats 7] [--data mnist] [--out PATH]
+
+Times our steps and the alternatives in turn, prints the table, writes results/<device>.json and the README's part.
+Needs the extra `bench`; a contender that is not installed is named and left out.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.bench import contest, machine, table, tasks
+
+PACKAGES = ("jax", "flax", "optax", "torch", "numpyro", "pythae")
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.bench", description=__doc__.splitlines()[2])
+    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=list(tasks.TASKS))
+    parser.add_argument("--contenders", nargs="+", choices=tasks.CONTENDERS, default=None)
+    parser.add_argument("--repeats", type=int, default=7, help="turns of each contender (at least 5 for a result)")
+    parser.add_argument("--turn", type=float, default=1.5, help="seconds of a turn")
+    parser.add_argument("--loss-steps", type=int, default=None, help="steps of the loss curves; default 200")
+    parser.add_argument("--data", choices=["mnist", "random"], default="mnist")
+    parser.add_argument("--no-wholes", action="store_true", help="leave out fit's whole run and the script's start")
+    parser.add_argument("--out", type=Path, default=None, help="default experiments/bench/results/<device>.json")
+    flags = parser.parse_args(argv)
+    if flags.repeats < 1:
+        print(f"experiments.bench: repeats is {flags.repeats}: give 1 or more.", file=sys.stderr)
+        return 1
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    name = machine.device_name()
+    peaks, loads = [machine.gemm_gflops()], [machine.load()]
+    say(f"{name}: GEMM peak {peaks[0]:,.0f} GFLOP/s, {machine.cores()} threads each, load {loads[0]:.1f}")
+    out = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, Any] = {}
+    for task in (tasks.TASKS[name] for name in flags.tasks):
+        wanted = [c for c in task.contenders if flags.contenders is None or c in flags.contenders]
+        entries = contest.run(
+            task,
+            source=flags.data,
+            repeats=flags.repeats,
+            turn=flags.turn,
+            loss_steps=flags.loss_steps,
+            contenders=wanted,
+            log=out.with_suffix(".log"),
+            say=say,
+        )
+        rows[task.name] = {"gflop": gflop(task.name), "entries": [_row(e, entries) for e in entries]}
+        peaks.append(machine.gemm_gflops())
+    wholes = []
+    if not flags.no_wholes:
+        from experiments.bench import wholes as whole_runs
+
+        wholes = whole_runs.rows(flags.data, max(5, flags.repeats))
+    unrest = _unrest(peaks, loads)
+    result = {
+        "device": name,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": ", ".join(f"{p} {v}" for p in PACKAGES if (v := _version(p))),
+        "threads": machine.cores(),
+        "gemm_gflops": max(peaks),
+        "repeats": flags.repeats,
+        "source": flags.data,
+        "quiet": not unrest,
+        "unrest": unrest,
+        "tasks": rows,
+        "wholes": wholes,
+    }
+    out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    print(f"{table.heading(result)}\n\n{table.text(table.targets(result))}\n\n{table.text(table.contenders(result))}")
+    print(f"\nwritten: {out}; into the README: python -m experiments.bench.table")
+    return 0
+
+
+def gflop(name: str) -> float:
+    """In the matrix products of one of our steps, from its optimised program for a CPU."""
+    import jax
+    import jax.numpy as jnp
+
+    algorithm, config = tasks.ours(name)
+    with jax.default_device(jax.devices("cpu")[0]):
+        state = algorithm.init(config, jax.random.key(0), (28, 28, 1))
+        front = (config.batches_per_step,) * (config.batches_per_step > 1)
+        batch = {"x": jnp.zeros((*front, config.batch_size, 28, 28, 1), jnp.uint8)}
+        return machine.flops(algorithm.train_step.lower(config, state, batch, jax.random.key(1)).compile()) / 1e9
+
+
+def agreement(ours: np.ndarray | None, theirs: np.ndarray | None) -> str:
+    """Whether two curves of losses [n, 2] end alike: `yes`, or both means of the last half of the shorter one.
+
+    Where theirs has no second loss, the first is the sum of both. Noise: four standard errors of the difference, from
+    the scatter of eight blocks in each half (steps that follow each other are not independent), and at least 5 % of
+    the level: other draws, another path.
+    """
+    if ours is None or theirs is None or min(len(ours), len(theirs)) < 16:
+        return "too few steps"
+    n = min(len(ours), len(theirs))
+    if np.isnan(theirs).all():
+        return "not comparable"
+    if np.isnan(theirs[:, 1]).all():
+        ours, theirs = ours.sum(axis=1, keepdims=True), theirs[:, :1]
+    said = []
+    for a, b in zip(ours[n // 2 : n].T, theirs[n // 2 : n].T, strict=True):
+        scatter = [np.std([part.mean() for part in np.array_split(v, 8)], ddof=1) / math.sqrt(8) for v in (a, b)]
+        allowed = max(4 * math.hypot(*scatter), 0.05 * max(abs(a.mean()), abs(b.mean())))
+        if not abs(a.mean() - b.mean()) <= allowed:
+            said.append(f"{a.mean():.3g} and {b.mean():.3g}")
+    return "no: " + "; ".join(said) if said else "yes"
+
+
+def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
+    ours = next((e.losses for e in entries if e.contender == "ours"), None)
+    return {
+        "contender": entry.contender,
+        "milliseconds": [round(ms, 4) for ms in entry.milliseconds],
+        "compile": _rounded(entry.compile),
+        "start": _rounded(entry.start),
+        "peak_mib": _rounded(entry.peak_mib),
+        "trouble": entry.trouble,
+        "agrees": "-" if entry.contender == "ours" else agreement(ours, entry.losses),
+    }
+
+
+def _rounded(value: float) -> float | None:
+    return None if math.isnan(value) else round(value, 2)
+
+
+def _unrest(peaks: list[float], loads: list[float]) -> str:
+    """Why the machine was not quiet; "" where it was."""
+    found = []
+    if min(peaks) < 0.9 * max(peaks):
+        found.append(f"its GEMM peak moved between {min(peaks):,.0f} and {max(peaks):,.0f} GFLOP/s")
+    if loads[0] > 0.5 * machine.cores():
+        found.append(f"the load was {loads[0]:.1f} at the start")
+    return "; ".join(found)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

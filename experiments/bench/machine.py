@@ -1,0 +1,106 @@
+"""The machine under the benchmark: its name, its matrix-product peak, its load; and the operations of a program."""
+
+import math
+import os
+import platform
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+
+def device_name() -> str:
+    """The accelerator's kind, or the processor's with the number of cores that this process may use."""
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return device.device_kind
+    model = platform.processor() or platform.machine()
+    try:
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        model = found.group(1).strip() if found else model
+    except OSError:
+        pass
+    return f"{model}, {cores()} cores"
+
+
+def cores() -> int:
+    """As many threads as every contender gets: one a core that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def gemm_gflops(size: int = 2048, dtype: str = "float32", repeats: int = 5) -> float:
+    """The best of `repeats` of a square matrix product, GFLOP/s."""
+    import jax
+    import jax.numpy as jnp
+
+    a = jnp.ones((size, size), dtype)
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    best = math.inf
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        product(a).block_until_ready()
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best / 1e9
+
+
+def load() -> float:
+    """Processes that were running or waiting over the last minute; nan where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
+
+
+_DEFINITION = re.compile(r"%([\w.-]+) = \(?\w+\[([\d,]*)\]")
+_PRODUCT = re.compile(r"%[\w.-]+ = \w+\[([\d,]*)\]\S* (dot|convolution)\(%([\w.-]+), %([\w.-]+)\)(.*)")
+_WHILE = re.compile(r" while\(.*body=%([\w.-]+).*known_trip_count\D+(\d+)")
+_CALLS = re.compile(r"(?:calls|to_apply|body)=%([\w.-]+)")
+
+
+def flops(compiled: Any) -> float:
+    """Floating-point operations in the matrix products and convolutions of a compiled program for the CPU.
+
+    Of the optimised program, so what nobody reads is not counted; a loop counts as often as it turns.
+    """
+    text = compiled.as_text()
+    shapes = {name: _shape(dims) for name, dims in _DEFINITION.findall(text)}
+    own: dict[str, float] = {}
+    calls: dict[str, list[tuple[str, int]]] = {}
+    current, entry = "", ""
+    for line in text.splitlines():
+        if line.endswith("{") and not line.startswith(" "):
+            head = line.split()
+            current = head[1 if head[0] == "ENTRY" else 0].lstrip("%").split("(")[0]
+            entry = current if head[0] == "ENTRY" else entry
+            own[current], calls[current] = 0.0, []
+            continue
+        if product := _PRODUCT.search(line):
+            own[current] += _product_flops(product, shapes)
+        loop = _WHILE.search(line)
+        for callee in _CALLS.findall(line):
+            calls[current].append((callee, int(loop.group(2)) if loop and loop.group(1) == callee else 1))
+
+    def total(name: str) -> float:
+        return own.get(name, 0.0) + sum(times * total(callee) for callee, times in calls.get(name, []))
+
+    return total(entry)
+
+
+def _shape(dims: str) -> tuple[int, ...]:
+    return tuple(int(d) for d in dims.split(",") if d)
+
+
+def _product_flops(product: re.Match[str], shapes: dict[str, tuple[int, ...]]) -> float:
+    out, kind, left, right, rest = product.groups()
+    if kind == "dot":
+        found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", rest)
+        inner = math.prod(shapes[left][d] for d in _shape(found.group(1) if found else ""))
+    else:
+        labels = re.search(r"dim_labels=\w+_(\w+)->", rest)
+        kernel = shapes[right]
+        inner = math.prod(kernel) // kernel[labels.group(1).index("o")] if labels else 0
+    return 2.0 * math.prod(_shape(out)) * inner

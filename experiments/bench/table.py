@@ -1,0 +1,144 @@
+"""From results/<device>.json to the table that is printed and to the README's: no number is typed by hand.
+
+python -m experiments.bench.table            prints them and writes the README's part; --check fails if it would change
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.bench.tasks import TASKS, TITLES, Target
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).resolve().parents[2] / "README.md"
+BEGIN, END = "<!-- speed: written by python -m experiments.bench.table -->", "<!-- end of speed -->"
+
+Row = dict[str, Any]
+
+
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    """theirs / ours of each turn: above 1, ours is faster."""
+    return [b / a for a, b in zip(ours, theirs, strict=False)]
+
+
+def verdict(target: Target, entries: list[Row]) -> tuple[str, list[float]]:
+    """(the contender that was the fastest of `against`, our ratios to it); ("", []) where none was timed."""
+    timed = {e["contender"]: e["milliseconds"] for e in entries if e["milliseconds"]}
+    ours = timed.pop("ours", [])
+    rivals = {name: ms for name, ms in timed.items() if not target.against or name in target.against}
+    if not ours or not rivals:
+        return "", []
+    best = min(rivals, key=lambda name: statistics.median(rivals[name]))
+    return best, ratios(ours, rivals[best])
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """`1.25 (1.19-1.31)`: median and range."""
+    if not values:
+        return "not run"
+    low, middle, high = min(values), statistics.median(values), max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
+
+
+def contenders(result: Row) -> list[list[str]]:
+    """A line a contender: ms a step, the ratio to ours, the share of the GEMM peak, compilation, memory, losses."""
+    lines = [
+        ["task", "contender", "ms a step", "ours is faster by", "of the peak", "first steps", "memory", "losses agree"],
+    ]
+    for name, row in result["tasks"].items():
+        by_name = {e["contender"]: e for e in row["entries"]}
+        ours = by_name.get("ours", {}).get("milliseconds", [])
+        for e in row["entries"]:
+            if e["trouble"]:
+                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", e["trouble"].split("\n")[0], *["-"] * 4])
+                continue
+            middle = statistics.median(e["milliseconds"])
+            share = row["gflop"] / (middle / 1000) / result["gemm_gflops"]
+            lines.append(
+                [
+                    TASKS[name].title,
+                    TITLES[e["contender"]],
+                    spread(e["milliseconds"], 1),
+                    "-" if e["contender"] == "ours" else spread(ratios(ours, e["milliseconds"])),
+                    f"{share:.0%}",
+                    f"{e['compile']:.1f} s",
+                    f"{e['peak_mib']:,.0f} MiB",
+                    e["agrees"],
+                ]
+            )
+    return lines
+
+
+def targets(result: Row) -> list[list[str]]:
+    """A line a target: what, against whom, at least, measured, met."""
+    lines = [["task", "against", "at least", "measured: median (range)", "met"]]
+    for name, row in result["tasks"].items():
+        for target in TASKS[name].targets:
+            best, found = verdict(target, row["entries"])
+            label = target.label + (f" ({TITLES[best]})" if best and len(target.against) != 1 else "")
+            met = "-" if not found else "yes" if statistics.median(found) >= target.least else "no"
+            lines.append([TASKS[name].title, label, f"{target.least:g}x", spread(found), met])
+        if name == "vae":
+            ours = next(e for e in row["entries"] if e["contender"] == "ours")["milliseconds"]
+            share = [row["gflop"] / (ms / 1000) / result["gemm_gflops"] for ms in ours]
+            met = "yes" if statistics.median(share) >= 0.5 else "no"
+            lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", spread(share), met])
+    for whole in result.get("wholes", []):
+        met = "yes" if whole["met"] else "no"
+        lines.append([whole["task"], whole["against"], whole["least"], whole["text"], met])
+    return lines
+
+
+def markdown(lines: list[list[str]]) -> str:
+    head, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))
+
+
+def text(lines: list[list[str]]) -> str:
+    """Aligned columns for a terminal."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+
+
+def heading(result: Row) -> str:
+    quiet = "" if result["quiet"] else f" The machine was not quiet: {result['unrest']}."
+    return (
+        f"{result['device']}, GEMM peak {result['gemm_gflops']:,.0f} GFLOP/s, {result['threads']} threads each, "
+        f"{result['repeats']} turns, {result['date']}, {result['versions']}.{quiet}"
+    )
+
+
+def readme_part(results: list[Row]) -> str:
+    parts = []
+    for result in results:
+        gflop = ", ".join(f"{TASKS[name].title} {row['gflop']:.2g}" for name, row in result["tasks"].items())
+        parts += [heading(result), "", markdown(targets(result)), ""]
+        parts += ["<details><summary>Every contender</summary>", "", markdown(contenders(result)), ""]
+        parts += [f"GFLOP a step in matrix products: {gflop}. Data: {result['source']}.", "", "</details>", ""]
+    return "\n".join([BEGIN, "", *parts, END])
+
+
+def load() -> list[Row]:
+    return [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+
+
+def main(argv: list[str]) -> int:
+    results = load()
+    for result in results:
+        print(f"{heading(result)}\n\n{text(targets(result))}\n\n{text(contenders(result))}\n")
+    page = README.read_text()
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    new = before + readme_part(results) + after
+    if "--check" in argv:
+        if new != page:
+            print("README.md's speed table is not what the results say: run `python -m experiments.bench.table`.")
+        return int(new != page)
+    README.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
