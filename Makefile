@@ -6,7 +6,7 @@ FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint data clean $(TRAIN)
+.PHONY: help install quickstart test lint data bench-install bench clean $(TRAIN)
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -39,6 +39,16 @@ train-wgan: ## WGAN on MNIST, algorithm 1 (45 minutes)
 train-vaegan: ## VAE/GAN on MNIST, Larsen's algorithm 1 (17 minutes)
 $(TRAIN): install
 	$(BIN)/python -m experiments.$(@:train-%=%) $(FLAGS)
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench-install: $(VENV)/.installed-bench ## PyTorch, NumPyro and pythae, which are only there to be timed against
+
+bench: bench-install ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (25 minutes), and the README's table
+	$(BIN)/python -m experiments.bench $(FLAGS)
+	$(BIN)/python -m experiments.bench.table
 
 clean: ## Remove the environment, caches and runs
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -14,6 +14,8 @@ import numpy as np
 
 from experiments.bench.tasks import Task
 
+VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another's code: a short curve shows the same losses
+SHORT, PATIENCE = 32, 60  # steps of such a curve; the seconds it may take
 PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
 
@@ -99,9 +101,9 @@ def run(
             for process in running:
                 seconds, _ = process.run(2)
                 count = max(2, int(turn / (seconds / 2))) if seconds == seconds else 0
-                if loss_steps and count:
-                    # A scan of 200 of its steps would be minutes for some: those give what a turn holds.
-                    steps = loss_steps if seconds / 2 * loss_steps < 240 else count
+                variant = process.entry.contender in VARIANTS
+                steps = min(loss_steps, SHORT) if variant else loss_steps
+                if steps and count and not (variant and seconds / 2 * steps > PATIENCE):
                     _, process.entry.losses = process.run(steps)
                 seconds, _ = process.run(count)  # warm, and a better estimate
                 turns[process] = count

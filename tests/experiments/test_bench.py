@@ -1,0 +1,138 @@
+"""The benchmark: operations are counted right, every contender trains, the table says what the numbers say."""
+
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.bench import __main__ as bench
+from experiments.bench import contest, machine, table, tasks
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (700, 28, 28, 1), np.uint8)
+PEERS = [
+    ("vae", "torch"),
+    ("vae", "torch-compile"),
+    ("vae", "linen-host"),
+    ("vae", "linen-scan"),
+    ("vae", "numpyro"),
+    ("vae", "pythae"),
+    ("gan", "torch"),
+    ("gan", "linen-scan"),
+    ("dcgan", "torch-channels-last"),
+    ("dcgan", "linen-host"),
+    ("wgan", "torch"),
+    ("wgan", "linen-host"),
+    ("vaegan", "torch"),
+    ("vaegan", "linen-host"),
+    *((name, "ours") for name in tasks.TASKS),
+]
+
+
+def compiled(f, *args):
+    return jax.jit(f).lower(*args).compile()
+
+
+def test_operations_are_counted_in_products_convolutions_and_loops_and_only_where_they_are_read():
+    a, b = jnp.ones((30, 40)), jnp.ones((40, 50))
+    assert machine.flops(compiled(lambda a, b: jnp.tanh(a @ b), a, b)) == 2 * 30 * 40 * 50
+    assert machine.flops(compiled(lambda a, b: (a @ b, a.T @ a)[0], a, b)) == 2 * 30 * 40 * 50
+
+    def five(a, b):
+        return jax.lax.scan(lambda c, _: (jnp.tanh(c @ b @ b.T), None), a, None, length=5)[0]
+
+    assert machine.flops(compiled(five, a, b)) == 5 * 2 * (2 * 30 * 40 * 50)
+    x, w = jnp.ones((4, 8, 8, 3)), jnp.ones((3, 3, 3, 16))
+
+    def convolve(x, w):
+        return jax.lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    assert machine.flops(compiled(convolve, x, w)) == 2 * (4 * 4 * 4 * 16) * (3 * 3 * 3)
+
+
+def test_a_vae_step_costs_its_seven_products():
+    """Forward and both gradients of four layers, but for the gradient in the image, which nobody asks for."""
+    forward = 2 * 100 * (784 * 500 + 500 * 40 + 20 * 500 + 500 * 784)
+    assert bench.gflop("vae") == pytest.approx((3 * forward - 2 * 100 * 784 * 500) / 1e9, rel=1e-6)
+
+
+@pytest.mark.parametrize(("task", "contender"), PEERS)
+def test_every_contender_trains(task, contender):
+    module, mode = tasks.CONTENDERS[contender]
+    try:
+        build = importlib.import_module(module).build
+    except ModuleNotFoundError as error:
+        pytest.skip(f"{error.name} is not installed: make bench-install")
+    with jax.debug_key_reuse(False), jax.numpy_rank_promotion("allow"):  # peers keep to their own rules
+        advance = build(task, mode, IMAGES, 0)
+        losses = np.concatenate([advance(2), advance(2)])
+    assert losses.shape == (4, 2)
+    if contender not in ("numpyro", "pythae"):
+        assert np.isfinite(losses).all()
+        assert len(np.unique(losses[:, 0])) == 4  # something moves
+
+
+def test_two_processes_in_turn_and_the_row_that_comes_of_it(tmp_path):
+    out = tmp_path / "here.json"
+    flags = ["--tasks", "vae", "--contenders", "ours", "linen-host", "--data", "random", "--no-wholes"]
+    assert bench.main([*flags, "--repeats", "2", "--turn", "0.05", "--loss-steps", "20", "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    entries = result["tasks"]["vae"]["entries"]
+    assert [e["contender"] for e in entries] == ["ours", "linen-host"]
+    for entry in entries:
+        assert entry["trouble"] == "" and len(entry["milliseconds"]) == 2 and min(entry["milliseconds"]) > 0
+        assert entry["compile"] > 0 and entry["peak_mib"] > 50
+    assert entries[1]["agrees"] == "yes"
+    assert "flax.linen" in table.text(table.contenders(result)) and "not run" in table.text(table.targets(result))
+
+
+def test_a_contender_that_cannot_run_is_named_and_the_others_go_on():
+    entries = contest.run(
+        tasks.TASKS["gan"], source="random", repeats=1, turn=0.05, loss_steps=0, contenders=["numpyro", "ours"]
+    )
+    assert entries[0].trouble and not entries[0].milliseconds  # not installed, or not for this task
+    assert entries[1].trouble == "" and len(entries[1].milliseconds) == 1
+
+
+def test_curves_agree_within_their_noise_only():
+    draw = np.random.default_rng(0).normal
+    curve = np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1)
+    again = np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1)
+    assert bench.agreement(curve, again) == "yes"
+    assert bench.agreement(curve, again * [1, 1.3]).startswith("no: 5 and 6.")
+    assert bench.agreement(curve, again + np.array([12, 0])).startswith("no: 100 and 112")
+    total = np.stack([again.sum(axis=1), np.full(200, np.nan)], axis=1)
+    assert bench.agreement(curve, total) == "yes" and bench.agreement(curve, total + 20).startswith("no")
+    assert bench.agreement(curve, np.full((200, 2), np.nan)) == "not comparable"
+    assert bench.agreement(curve, again[:8]) == "too few steps"
+
+
+def test_a_target_is_judged_by_turns_against_the_fastest_of_its_rivals():
+    def entry(name, *milliseconds):
+        return {"contender": name, "milliseconds": list(milliseconds), "trouble": ""}
+
+    entries = [entry("ours", 2.0, 4.0, 2.0), entry("torch", 3.0, 6.0, 6.0), entry("torch-compile", 9.0, 9.0, 9.0)]
+    best, found = table.verdict(tasks.Target("PyTorch, best", tasks.BEST_TORCH, 1.5), [*entries, entry("numpyro", 1.0)])
+    assert (best, found) == ("torch", [1.5, 1.5, 3.0])
+    assert table.verdict(tasks.Target("all", (), 1.0), [*entries, entry("numpyro", 1.0, 1.0, 1.0)])[0] == "numpyro"
+    assert table.verdict(tasks.Target("x", ("pythae",), 1.0), entries) == ("", [])
+    assert table.spread([1.0, 3.0, 2.0]) == "2.00 (1.00-3.00)" and table.spread([]) == "not run"
+
+
+def test_the_readmes_table_is_that_of_the_results():
+    assert table.main(["--check"]) == 0
+
+
+def test_bad_flags_are_one_sentence(capsys):
+    assert bench.main(["--repeats", "0"]) == 1
+    assert "repeats is 0: give 1 or more." in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        bench.main(["--tasks", "stylegan"])
+
+
+def test_devices_have_names_that_files_can_have():
+    assert machine.slug("NVIDIA H200") == "nvidia-h200"
+    assert machine.device_name() and Path(machine.slug(machine.device_name())).name
