@@ -1,13 +1,15 @@
 """Strided 2-D convolution and its adjoints: on a CPU whichever form is fast there, native elsewhere.
 
 XLA's CPU convolutions are slow for strided or transposed gradients, 15 to 25 times inside a loop, so the gradient in x
-is always a matrix product here. The other two are one too while the patches are small; beyond, XLA's own convolution,
-which gathers patches as it goes, wins if it is asked for a plain one in NHWC order (the weight gradient then is one of
-channels by pixels). Milliseconds in a loop on two cores (GEMM peak 200 GFLOP/s), 5x5, stride 2, as patches | plain:
+is always a matrix product here. The other two are one too while they are small or of few channels; else XLA's own
+convolution, which gathers patches as it goes, is better, if it is asked for a plain one in NHWC order (the weight
+gradient then is one of channels by pixels) and compiled as in `loop`. Milliseconds in a loop on two cores (GEMM peak
+200 GFLOP/s), 5x5, stride 2, as patches | plain:
 
     batch, size, channels   64, 28, 1-64   128, 14, 64-128   16, 32, 128-256   16, 16, 256-512   16, 8, 512-1024
-    convolve                 .34 |  .47        25 | 16           51 | 40           40 | 48           38 | 71
-    correlate                .85 |  .48        28 | 20           54 | 38           43 | 35           41 | 42
+    convolve                 .8 | 1.1          30 | 14           54 | 34           40 | 32           37 | 35
+    correlate                .9 | 1.0          35 | 16           56 | 38           42 | 33           43 | 37
+    at the GEMM peak            .2               12.9              33.6              33.6              33.6
 
 The three products of a convolution are bilinear, and closed under reverse-mode differentiation:
 
@@ -28,7 +30,6 @@ import jax.numpy as jnp
 from jax import lax
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
-_MIB = 2**20
 
 
 class Geometry(NamedTuple):
@@ -86,14 +87,14 @@ def _patches(geo: Geometry, x: jax.Array) -> jax.Array:
     return jnp.concatenate(taps, axis=3) if len(taps) > 1 else taps[0]
 
 
-def _patch_bytes(geo: Geometry, x: jax.Array) -> int:
-    return x.shape[0] * math.prod(geo.out) * math.prod(geo.kernel) * x.shape[3] * x.dtype.itemsize
+def _plain_wins(geo: Geometry, x: jax.Array, features: int) -> bool:
+    """Whether the product is large enough for XLA's own convolution: 0.3 GFLOP, and rows of channels to vectorise."""
+    products = x.shape[0] * math.prod(geo.out) * math.prod(geo.kernel) * x.shape[3] * features
+    return x.shape[3] >= 16 and 2 * products >= 3e8
 
 
 def _convolve_cpu(geo: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
-    rows = x.shape[0] * math.prod(geo.out)
-    plain = rows >= 2048 and _patch_bytes(geo, x) >= 16 * _MIB
-    return _convolve_plain(geo, x, w) if plain else _convolve_patches(geo, x, w)
+    return (_convolve_plain if _plain_wins(geo, x, w.shape[3]) else _convolve_patches)(geo, x, w)
 
 
 def _convolve_patches(geo: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
@@ -142,9 +143,7 @@ def _spread_native(geo: Geometry, g: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _correlate_cpu(geo: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
-    rows = x.shape[3] * math.prod(geo.kernel)
-    plain = rows >= 512 and _patch_bytes(geo, x) >= 8 * _MIB
-    return _correlate_plain(geo, x, g) if plain else _correlate_patches(geo, x, g)
+    return (_correlate_plain if _plain_wins(geo, x, g.shape[3]) else _correlate_patches)(geo, x, g)
 
 
 def _correlate_patches(geo: Geometry, x: jax.Array, g: jax.Array) -> jax.Array:
