@@ -273,6 +273,17 @@ def test_bad_requests_for_samples_are_refused(key):
             state.blocks(draw, key, 3, 4, label)
 
 
+def test_gradient_norms_are_measured_in_every_tenth_step_and_kept_between():
+    player = state.create(variables(), SGD)
+    norms = []
+    for step in range(11):
+        slope = jax.tree.map(lambda s, step=step: (step + 1) * s, SLOPE)
+        player = state.update(player, SGD, slope, step=step)
+        norms.append(float(player.gradient_norm))
+    one = float(state.gradient_norm(SLOPE))
+    np.testing.assert_allclose(norms, [one] * 10 + [11 * one], rtol=1e-6)
+
+
 def test_gradient_norm_is_over_the_whole_tree():
     expected = np.sqrt(sum((np.asarray(leaf) ** 2).sum() for leaf in SLOPE.values()))
     np.testing.assert_allclose(state.gradient_norm(SLOPE), expected, rtol=1e-6)

@@ -16,15 +16,20 @@ from vaegan_jax.optimizer import Optimizer
 
 Tree = Any
 Shape = tuple[int, ...]
+MEASURE_EVERY = 10  # steps between two gradient norms: on a CPU each is a tenth of an MLP's step
 
 
 @struct.dataclass
 class Player:
-    """One network. `ema` is a moving average of params with its own buffers, or None."""
+    """One network. `ema` is a moving average of params with its own buffers, or None.
+
+    gradient_norm: Euclidean, over all parameters, at the last step that MEASURE_EVERY divides.
+    """
 
     params: Tree
     batch_stats: Tree
     opt_state: optax.OptState
+    gradient_norm: jax.Array
     ema: Tree = None
 
     def variables(self, *, averaged: bool = False) -> dict[str, Tree]:
@@ -37,7 +42,8 @@ def create(variables: Mapping[str, Tree], optimizer: Optimizer, ema_decay: float
     """A player from Linen's init: {"params": ..., "batch_stats": ... if the net normalises}."""
     params = variables["params"]
     ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
-    return Player(params, variables.get("batch_stats", {}), optimizer.transformation().init(params), ema)
+    opt_state = optimizer.transformation().init(params)
+    return Player(params, variables.get("batch_stats", {}), opt_state, jnp.float32(0), ema)
 
 
 def update(
@@ -47,16 +53,18 @@ def update(
     batch_stats: Tree = None,
     ema_decay: float | None = None,
     *,
+    step: jax.Array | int = 0,
     updates_per_epoch: int = 1,
 ) -> Player:
-    """One step of the optimiser on `gradient` (of what is minimised); new batch statistics if given."""
+    """The optimiser's update on `gradient` (of what is minimised) in training step `step`; new statistics if given."""
     rule = optimizer.transformation(updates_per_epoch)
     updates, opt_state = rule.update(gradient, player.opt_state, player.params)
     params = optax.apply_updates(player.params, updates)
     ema = player.ema
     if ema_decay is not None:
         ema = jax.tree.map(lambda a, p: ema_decay * a + (1 - ema_decay) * p, ema, params)
-    return Player(params, player.batch_stats if batch_stats is None else batch_stats, opt_state, ema)
+    measured = jax.lax.cond(step % MEASURE_EVERY == 0, gradient_norm, lambda _: player.gradient_norm, gradient)
+    return Player(params, player.batch_stats if batch_stats is None else batch_stats, opt_state, measured, ema)
 
 
 def apply(

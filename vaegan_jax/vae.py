@@ -224,7 +224,8 @@ def _objective(config: Config, terms: dict[str, jax.Array]) -> tuple[jax.Array, 
 def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[State, Metrics]:
     """One step up the bound. batch = {"x": uint8 or float [B, *shape]}.
 
-    Metrics (nats, batch means): elbo, log_likelihood = E_q log p(x|z), kl; iwae where that is the bound; gradient_norm.
+    Metrics (nats, batch means): elbo, log_likelihood = E_q log p(x|z), kl; iwae where that is the bound; gradient_norm
+    (measured in every tenth step, and kept).
     """
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key = jax.random.split(key)
@@ -240,10 +241,9 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         return value, (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    model = players.update(state.model, config.optimizer, gradient, stats)
-    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
-        "gradient_norm": players.gradient_norm(gradient)
-    }
+    model = players.update(state.model, config.optimizer, gradient, stats, step=state.step)
+    metrics["gradient_norm"] = model.gradient_norm
+    return dataclasses.replace(state, step=state.step + 1, model=model), metrics
 
 
 @functools.partial(jax.jit, static_argnums=0)
