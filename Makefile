@@ -46,7 +46,7 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 
 bench-install: $(VENV)/.installed-bench ## PyTorch, NumPyro and pythae, which are only there to be timed against
 
-bench: bench-install ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (25 minutes), and the README's table
+bench: bench-install ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (40 minutes); writes the README's table
 	$(BIN)/python -m experiments.bench $(FLAGS)
 	$(BIN)/python -m experiments.bench.table
 

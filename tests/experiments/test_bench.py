@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -102,8 +103,8 @@ def test_curves_agree_within_their_noise_only():
     curve = np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1)
     again = np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1)
     assert bench.agreement(curve, again) == "yes"
-    assert bench.agreement(curve, again * [1, 1.3]).startswith("no: 5 and 6.")
-    assert bench.agreement(curve, again + np.array([12, 0])).startswith("no: 100 and 112")
+    assert re.fullmatch(r"no: (5|4\.9\d|5\.0\d) and 6\.[45]\d?", bench.agreement(curve, again * [1, 1.3]))
+    assert re.fullmatch(r"no: (100|99\.\d) and 112", bench.agreement(curve, again + np.array([12, 0])))
     total = np.stack([again.sum(axis=1), np.full(200, np.nan)], axis=1)
     assert bench.agreement(curve, total) == "yes" and bench.agreement(curve, total + 20).startswith("no")
     assert bench.agreement(curve, np.full((200, 2), np.nan)) == "not comparable"
