@@ -22,6 +22,7 @@ from vaegan_jax.state import Player
 
 Metrics = dict[str, jax.Array]
 _ADAGRAD = Optimizer(rule="adagrad", learning_rate=0.02, eps=1e-10)
+ROWS = 5000  # draws of z (batch times samples) that go through the decoder at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,29 +175,41 @@ def _terms(
 ) -> tuple[dict[str, jax.Array], Any]:
     """One forward pass over x [B, ...] (already `targets`) with `samples` draws k of z.
 
-    Returns log p(x|z), log p(z) and log q(z|x), each [B, k], the analytic KL [B]; and the new batch statistics.
+    Returns log p(x|z), log p(z) and log q(z|x), each [B, k], the analytic KL [B]; and the new batch statistics. Beyond
+    ROWS the draws go through the decoder in equal blocks, whose forward pass is done again for the gradient: memory
+    does not grow with k, but for the numbers returned.
     """
     (mean, log_var), encoder_stats = _apply(config, variables, "encoder", x, config.latents, train=train)
-    noise = jax.random.normal(key, (x.shape[0], samples, config.latents))
-    z = mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
-    if config.gradient == "score_function":
-        z = jax.lax.stop_gradient(z)
-    flat = z.reshape(-1, config.latents)
-    heads, decoder_stats = _apply(config, variables, "decoder", flat, _heads(config, x.shape[1:]), train=train)
-    repeated = jnp.broadcast_to(x[:, None], (x.shape[0], samples, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
-    def density(mean: jax.Array, log_var: jax.Array | float) -> jax.Array:
-        return losses.gaussian_log_prob(mean, log_var, flat).reshape(-1, samples)
+    def draw(key: jax.Array, n: int) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
+        """The three densities of n draws, [B, n] each, and the decoder's statistics."""
+        noise = jax.random.normal(key, (x.shape[0], n, config.latents))
+        z = mean[:, None] + jnp.exp(0.5 * log_var)[:, None] * noise
+        if config.gradient == "score_function":
+            z = jax.lax.stop_gradient(z)
+        flat = z.reshape(-1, config.latents)
+        heads, stats = _apply(config, variables, "decoder", flat, _heads(config, x.shape[1:]), train=train)
+        repeated = jnp.broadcast_to(x[:, None], (x.shape[0], n, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
-    def wide(v: jax.Array) -> jax.Array:
-        return jnp.broadcast_to(v[:, None], z.shape).reshape(flat.shape)
+        def density(mean: jax.Array, log_var: jax.Array | float) -> jax.Array:
+            return losses.gaussian_log_prob(mean, log_var, flat).reshape(-1, n)
 
-    terms = {
-        "log_likelihood": _log_prob(config, heads, repeated).reshape(-1, samples),
-        "log_prior": density(jnp.zeros_like(flat), 0.0),
-        "log_posterior": density(wide(mean), wide(log_var)),
-        "kl": losses.kl_standard_normal(mean, log_var),
-    }
+        def wide(v: jax.Array) -> jax.Array:
+            return jnp.broadcast_to(v[:, None], z.shape).reshape(flat.shape)
+
+        likelihood = _log_prob(config, heads, repeated).reshape(-1, n)
+        return (likelihood, density(jnp.zeros_like(flat), 0.0), density(wide(mean), wide(log_var))), stats
+
+    count = -(-samples // max(1, ROWS // x.shape[0]))
+    if count == 1:
+        parts, decoder_stats = draw(key, samples)
+    else:
+        block = jax.checkpoint(functools.partial(draw, n=-(-samples // count)))
+        found, stats = jax.lax.map(block, jax.random.split(key, count))
+        parts = jax.tree.map(lambda v: v.swapaxes(0, 1).reshape(x.shape[0], -1)[:, :samples], found)
+        decoder_stats = jax.tree.map(lambda v: v.mean(axis=0), stats)
+    names = ("log_likelihood", "log_prior", "log_posterior")
+    terms = dict(zip(names, parts, strict=True)) | {"kl": losses.kl_standard_normal(mean, log_var)}
     return terms, {"encoder": encoder_stats, "decoder": decoder_stats}
 
 
