@@ -1,5 +1,6 @@
 """The loop: resume equals unbroken, order and randomness as promised, one trace, many seeds, what stops a run."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from flax import struct
 from PIL import Image
 
-from vaegan_jax import checkpoint, data, fit, logs, nets, state, vae
+from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, state, vae
 
 SMALL = vae.Config(
     latents=3, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)), batch_size=50
@@ -136,6 +137,25 @@ def test_order_and_noise_depend_on_seed_and_step_alone():
     assert len(set(np.asarray(long.state(4).draws[:7]))) == 7
 
 
+def test_where_chunks_end_changes_nothing(tmp_path):
+    """An epoch's order is kept from chunk to chunk, and drawn again after a resume in the middle of one."""
+    module, config = recorder()
+    whole = fit.fit(module, config, NUMBERS, steps=11, progress=False).state(0)
+    cut = fit.fit(module, config, NUMBERS, steps=11, checkpoint_every=1, workdir=tmp_path / "a", progress=False)
+    fit.fit(module, config, NUMBERS, steps=4, workdir=tmp_path / "b", progress=False)
+    resumed = fit.fit(module, config, NUMBERS, steps=11, workdir=tmp_path / "b", progress=False)
+    chex.assert_trees_all_equal(whole, cut.state(0))
+    chex.assert_trees_all_equal(whole, resumed.state(0))
+
+
+def test_orders_of_a_chunk_stay_small_where_epochs_are_short():
+    """A batch of all 60,000 examples is an epoch: 2,048 orders would be 490 MB."""
+    _, config = recorder(batch_size=60_000)
+    assert loop._capacity(60_000, config) * 60_000 <= loop.ORDERS
+    assert loop._capacity(60_000, recorder(batch_size=100)[1]) == loop.CAPACITY
+    assert loop._capacity(2**24, recorder(batch_size=2**24)[1]) == 1
+
+
 def test_seeds_side_by_side_are_those_alone(digits):
     both = fit.fit(vae, SMALL, digits, steps=30, seeds=(0, 7), progress=False)
     alone = fit.fit(vae, SMALL, digits, steps=30, seeds=(7,), progress=False)
@@ -204,6 +224,26 @@ def test_nan_stops_by_name_and_keeps_the_last_good_checkpoint(tmp_path):
     assert all(np.isfinite(line["mean"]) for line in logs.read(tmp_path / "metrics.jsonl"))
 
 
+def test_what_went_well_before_a_nan_is_logged(tmp_path):
+    module, config = recorder(bad_at=14)
+    with pytest.raises(fit.Diverged, match="at step 14"):
+        fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, log_every=3, progress=False)
+    assert [line["step"] for line in logs.read(tmp_path / "metrics.jsonl")] == [3, 6, 9, 12]
+
+
+@pytest.mark.parametrize("name", ["score", "validation_x"])
+def test_a_nan_of_an_evaluation_stops_the_run_by_name(name):
+    module, config = recorder()
+    module.validate = lambda config, state, batch, key: {"x": batch["x"][:, 0] * jnp.where(state.step > 2, jnp.nan, 1)}
+    more = (
+        {"evaluate": lambda *_: {"score": float("inf")}, "evaluate_at": (4,)}
+        if name == "score"
+        else {"validation": NUMBERS, "checkpoint_every": 4}
+    )
+    with pytest.raises(fit.Diverged, match=f"{name} is (inf|nan) at step 4 of seed 0"):
+        fit.fit(module, config, NUMBERS, steps=8, progress=False, **more)
+
+
 def test_a_state_with_nan_is_never_saved(tmp_path):
     """The last update before a checkpoint can break the state while every metric of that step is still finite."""
     module, config = recorder()
@@ -214,7 +254,7 @@ def test_a_state_with_nan_is_never_saved(tmp_path):
         return state.replace(draws=jnp.where(state.step == 10, jnp.nan, state.draws)), metrics
 
     module.train_step = train_step
-    with pytest.raises(fit.Diverged, match="state of seed 0 holds NaN or infinity after step 10"):
+    with pytest.raises(fit.Diverged, match=r"entry of draws is NaN or infinite at step 10 of seed 0"):
         fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, checkpoint_every=5, progress=False)
     assert checkpoint.steps(tmp_path / "checkpoints") == [5]
 
@@ -239,6 +279,16 @@ def test_another_runs_folder_is_refused_with_the_fields(digits, tmp_path):
         fit.fit(vae, SMALL, digits.x[:100], steps=2, workdir=tmp_path, progress=False)
     with pytest.raises(ValueError, match="seeds"):
         fit.fit(vae, SMALL, digits, steps=2, seeds=(1,), workdir=tmp_path, progress=False)
+    with pytest.raises(ValueError, match="validation"):
+        fit.fit(vae, SMALL, digits, steps=2, validation=digits.x[:10], workdir=tmp_path, progress=False)
+
+
+def test_a_run_goes_on_with_more_evaluations(tmp_path):
+    module, config = recorder()
+    more = {"evaluate": lambda config, state, key, step: {"double": 2 * step}, "workdir": tmp_path, "progress": False}
+    fit.fit(module, config, NUMBERS, steps=2, evaluate_at=(2,), **more)
+    run = fit.fit(module, config, NUMBERS, steps=4, evaluate_at=(2, 4), **more)
+    np.testing.assert_array_equal(run.metrics["double"][0], [4, 8])
 
 
 @pytest.mark.parametrize(
@@ -249,14 +299,27 @@ def test_another_runs_folder_is_refused_with_the_fields(digits, tmp_path):
         ({"seeds": ()}, "at least one"),
         ({"batch_size": 10_000}, "1541 examples"),
         ({"log_every": 0}, "log_every is 0"),
-        ({"checkpoint_every": 0}, "checkpoint_every 0"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
+        ({"keep": 0}, "keep is 0"),
+        ({"steps": 2.5}, "steps is 2.5: give a whole number"),
+        ({"seeds": (2**31,)}, "from 0 to 2,147,483,647"),
         ({"evaluate_at": (1,)}, "without evaluate"),
+        ({"evaluate": lambda *_: {}}, "without evaluate_at"),
+        ({"validation": np.zeros((0, 8, 8, 1), np.uint8)}, r"validation has shape \[0, 8, 8, 1\]"),
+        ({"validation": np.zeros((3, 9, 9, 1), np.uint8)}, r"\[8, 8, 1\] is expected, as in training"),
         ({"evaluate": lambda *_: {}, "evaluate_at": (3,)}, "between 1 and 2"),
     ],
 )
 def test_bad_arguments_get_a_sentence(digits, bad, sentence):
     with pytest.raises(ValueError, match=sentence):
         fit.fit(vae, SMALL, digits, **({"steps": 2} | bad))
+
+
+def test_labels_outside_the_classes_are_refused(digits, tmp_path):
+    ten = dataclasses.replace(gan.dcgan(conditional=True), num_classes=9, batch_size=20)
+    with pytest.raises(ValueError, match="labels of digits go from 0 to 9: with num_classes 9"):
+        fit.fit(gan, ten, digits, steps=1, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_no_steps_is_the_initial_state(digits):

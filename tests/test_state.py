@@ -111,12 +111,12 @@ def test_apply_trains_on_the_batchs_statistics_and_evaluates_on_the_running_ones
 
 def test_output_bias_is_set_per_unit_or_averaged_over_positions_per_channel():
     mean = jnp.float32(np.random.default_rng(0).uniform(size=(2, 3, 2)))
-    for size, expected in ((12, mean.reshape(-1)), (2, np.mean(mean, (0, 1)))):
+    for size, p in ((12, mean.reshape(-1)), (2, np.mean(mean, (0, 1)))):
         old = {
             "params": {"output": {"kernel": jnp.ones((4, size)), "bias": jnp.zeros(size)}, "h": {"bias": jnp.ones(3)}}
         }
-        new = state.set_output_bias({**old, "batch_stats": {"m": jnp.ones(1)}}, mean)
-        np.testing.assert_allclose(new["params"]["output"]["bias"], expected, rtol=1e-6)
+        new = state.set_output_bias({**old, "batch_stats": {"m": jnp.ones(1)}}, mean, mean.shape)
+        np.testing.assert_allclose(new["params"]["output"]["bias"], np.log(p / (1 - p)), rtol=1e-4, atol=1e-6)
         assert new["params"]["output"]["bias"].dtype == jnp.float32
         equal(new["params"]["output"]["kernel"], old["params"]["output"]["kernel"])
         equal(new["params"]["h"], old["params"]["h"])
@@ -127,7 +127,14 @@ def test_output_bias_is_set_per_unit_or_averaged_over_positions_per_channel():
 @pytest.mark.parametrize("params", [{"output": {"kernel": jnp.ones((2, 2))}}, {"hidden0": {"bias": jnp.ones(2)}}])
 def test_output_bias_of_a_net_that_has_none_is_refused(params):
     with pytest.raises(ValueError, match=r"data_mean.*'output'.*none"):
-        state.set_output_bias({"params": params}, jnp.zeros(2))
+        state.set_output_bias({"params": params}, jnp.zeros(2), (2,))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 2, 1), (2, 1, 2)])
+def test_a_mean_of_another_shape_is_refused_even_where_its_size_would_do(shape):
+    params = {"output": {"bias": jnp.zeros(4)}}
+    with pytest.raises(ValueError, match=r"data_mean has shape .* expected, \(2, 2, 1\)"):
+        state.set_output_bias({"params": params}, jnp.full(shape, 0.5), (2, 2, 1))
 
 
 def test_output_bias_reaches_the_nets_pre_activations():
@@ -135,14 +142,15 @@ def test_output_bias_reaches_the_nets_pre_activations():
     mean = jnp.float32(np.random.default_rng(0).uniform(size=(2, 2, 1)))
     net = nets.MLPGenerator((3,), kernel_init=nets.Constant())
     v = state.initialize(net, jax.random.key(0), jnp.ones((4, 2)), (2, 2, 1))
-    out = net.apply(state.set_output_bias(v, state.logit(mean, 1e-3)), jnp.ones((4, 2)), (2, 2, 1))
+    out = net.apply(state.set_output_bias(v, mean, (2, 2, 1)), jnp.ones((4, 2)), (2, 2, 1))
     np.testing.assert_allclose(jax.nn.sigmoid(out), np.broadcast_to(mean, (4, 2, 2, 1)), rtol=1e-5)
 
 
-def test_logit_is_clipped_at_the_margin():
+def test_probabilities_are_kept_off_0_and_1_by_the_margin():
     p = np.array([0.0, 0.01, 0.3, 0.99, 1.0])
     clipped = np.clip(p, 0.02, 0.98)
-    np.testing.assert_allclose(state.logit(jnp.float32(p), 0.02), np.log(clipped / (1 - clipped)), rtol=1e-5)
+    found = state.set_output_bias({"params": {"output": {"bias": jnp.zeros(5)}}}, jnp.float32(p), (5,), 0.02)
+    np.testing.assert_allclose(found["params"]["output"]["bias"], np.log(clipped / (1 - clipped)), rtol=1e-5)
 
 
 X, LABEL = jnp.zeros((6, 4, 4, 1), jnp.uint8), jnp.zeros(6, jnp.int32)
@@ -251,37 +259,26 @@ def test_nothing_can_be_drawn_too(key):
 
 @pytest.mark.parametrize("n", [3, 1001])
 def test_memory_is_that_of_one_block(n, key):
-    """draw is traced once, for `size` rows, whatever n is; the compiled program holds one block beside the sample."""
+    """draw is traced for `size` rows, whatever n is; the compiled program holds some blocks beside the sample."""
     seen = []
 
     def wide(key, label):
         seen.append(label.shape)
-        return jnp.tanh(jax.random.normal(key, (8, 1000))).sum(axis=1, keepdims=True)  # 32 kB a block, 4 bytes a row
+        return jnp.tanh(jax.random.normal(key, (8, 1000)))  # 32 kB a block, 4 MB for n = 1001
 
     label = jnp.zeros(n, jnp.int32)
     compiled = jax.jit(lambda key: state.blocks(wide, key, n, 8, label)).lower(key).compile()
-    assert seen == [(8,)]
-    assert compiled.memory_analysis().temp_size_in_bytes < 200_000  # all blocks at once: 4 MB for n = 1001
-    assert compiled(key).shape == (n, 1)
+    assert set(seen) == {(8,)}
+    assert compiled.memory_analysis().temp_size_in_bytes < 200_000
+    assert compiled(key).shape == (n, 1000)
 
 
 def test_bad_requests_for_samples_are_refused(key):
     with pytest.raises(ValueError, match="n is -1"):
         state.blocks(draw, key, -1, 4, None)
-    for label in (jnp.zeros(5, jnp.int32), jnp.zeros((3, 1), jnp.int32)):
-        with pytest.raises(ValueError, match=r"label has shape \(.*\(3,\)"):
+    for label in (jnp.zeros(5, jnp.int32), jnp.zeros((3, 1), jnp.int32), jnp.zeros(3)):
+        with pytest.raises(ValueError, match=r"label is (int|float)32 \(.*\(3,\)"):
             state.blocks(draw, key, 3, 4, label)
-
-
-def test_gradient_norms_are_measured_in_every_tenth_step_and_kept_between():
-    player = state.create(variables(), SGD)
-    norms = []
-    for step in range(11):
-        slope = jax.tree.map(lambda s, step=step: (step + 1) * s, SLOPE)
-        player = state.update(player, SGD, slope, step=step)
-        norms.append(float(player.gradient_norm))
-    one = float(state.gradient_norm(SLOPE))
-    np.testing.assert_allclose(norms, [one] * 10 + [11 * one], rtol=1e-6)
 
 
 def test_gradient_norm_is_over_the_whole_tree():

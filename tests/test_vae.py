@@ -255,10 +255,32 @@ def test_initial_parameters_and_the_output_bias():
         kernel = np.asarray(state.model.params[net]["hidden0"]["kernel"])
         assert kernel.std() == pytest.approx(0.01, rel=0.1)
     assert np.asarray(state.model.params["decoder"]["output"]["bias"]).std() == pytest.approx(0.01, rel=0.15)
-    biased = vae.init(paper, jax.random.key(0), (28, 28, 1), data_mean=mean)
+    same = vae.init(paper, jax.random.key(0), (28, 28, 1), data_mean=mean)  # AEVB draws its biases
+    chex.assert_trees_all_equal(same, state)
+    from_data = dataclasses.replace(paper, bias_from_data=True)
+    biased = vae.init(from_data, jax.random.key(0), (28, 28, 1), data_mean=mean)
     clipped = np.clip(mean.ravel(), 1e-3, 1 - 1e-3)
     expected = np.log(clipped / (1 - clipped))
     np.testing.assert_allclose(biased.model.params["decoder"]["output"]["bias"], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_convolutional_nets_without_an_output_bias_start_from_a_data_mean_too():
+    nets_ = {"encoder": nets.ConvEncoder((4, 4), 8), "decoder": nets.ConvDecoder((4, 4), (8,))}
+    one = vae.Config(latents=2, batch_size=4, **nets_)
+    mean = jnp.full((8, 8, 1), 0.3)
+    state = vae.init(one, jax.random.key(0), (8, 8, 1), data_mean=mean)
+    after, metrics = vae.train_step(one, state, {"x": np.ones((4, 8, 8, 1), np.uint8)}, jax.random.key(1))
+    chex.assert_tree_all_finite((after, metrics))
+    with pytest.raises(ValueError, match="data_mean sets the bias of the layer named 'output'"):
+        vae.init(dataclasses.replace(one, bias_from_data=True), jax.random.key(0), (8, 8, 1), data_mean=mean)
+
+
+def test_linear_means_of_images_are_cut_to_the_unit_interval_and_those_of_vectors_are_not():
+    one = dataclasses.replace(vae.vectors(4), latents=2)
+    for shape, inside in (((2, 2, 1), True), ((4,), False)):
+        state = vae.init(one, jax.random.key(0), shape)
+        out = np.asarray(vae.decode(one, state, 20 * jax.random.normal(jax.random.key(1), (50, 2))))
+        assert (out.min() >= 0 and out.max() <= 1) == inside
 
 
 def test_jit_equals_no_jit_and_bytes_equal_floats(state):

@@ -18,12 +18,13 @@ import numpy as np
 from vaegan_jax import checkpoint, logs
 from vaegan_jax import workdir as folders
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.loop import Chunk, Diverged, Loop
+from vaegan_jax.loop import Chunk, Diverged, Loop, diverged
 
 __all__ = ["Diverged", "Run", "fit", "validate"]
 
 Evaluate = Callable[[Any, Any, jax.Array, int], Mapping[str, Any]]
 SAMPLES = 64  # in each picture of samples/
+LARGEST = 2**31 - 1  # what a step's counter and a seed can hold on the device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +75,8 @@ def fit(
         batch_size: in place of config.batch_size.
         seeds: distinct ints; several are trained side by side by vmap, over devices where their number allows it.
         workdir: where config.json, metrics.jsonl, samples/ and checkpoints/ go. Started again with the same arguments
-            (`steps` and `checkpoint_every` may change), the run goes on from the last checkpoint; with others it is
-            refused.
+            (`steps`, `checkpoint_every` and `evaluate_at` may change), the run goes on from the last checkpoint; with
+            others it is refused.
         validation: a Dataset or an array; the means of algorithm.validate over it are logged as validation_<name> at
             checkpoints and at the steps in evaluate_at.
         initial_states: states with a leading axis S, in place of algorithm.init; copied, so the caller's stay.
@@ -97,17 +98,17 @@ def fit(
         config = dataclasses.replace(config, batch_size=batch_size)
     seeds = tuple(int(s) for s in seeds)
     every = max(steps, 1) if checkpoint_every is None else checkpoint_every
-    _check(config, data, steps, seeds, log_every, every, evaluate, evaluate_at)
+    _check(config, data, steps, seeds, log_every, every, keep, evaluate, evaluate_at)
     held_out = None if validation is None else _dataset(validation)
-    if held_out is not None and not hasattr(algorithm, "validate"):
-        raise ValueError(f"validation was given, but {algorithm.__name__} has no function `validate`: leave it out.")
+    if held_out is not None:
+        _check_held_out(algorithm, config, data, held_out)
 
     states = _initial(algorithm, config, data, seeds, initial_states)
     folder: Path | None = None
     start, records = 0, list[dict[str, Any]]()
     if workdir is not None:
         folder = Path(workdir)
-        arguments = {"log_every": log_every, "evaluate_at": sorted(evaluate_at)}
+        arguments = {"log_every": log_every, "validation": held_out and held_out.sha256}
         folders.claim(folder, folders.describe(algorithm, config, data, seeds, initial_states, arguments))
         start, states, records = folders.resume(folder, states, steps)
 
@@ -218,6 +219,9 @@ def _at_stop(
         if held_out is not None:
             more = validate(algorithm, config, loop.state(i), held_out)
             values |= {f"validation_{name}": value for name, value in more.items()}
+        for name, value in values.items():
+            if not np.isfinite(value):
+                raise diverged(name, value, step, loop.seeds[i])
         found.append(values)
     return found
 
@@ -233,15 +237,19 @@ def _check(
     seeds: tuple[int, ...],
     log_every: int,
     checkpoint_every: int,
+    keep: int | None,
     evaluate: Evaluate | None,
     evaluate_at: Sequence[int],
 ) -> None:
-    if steps < 0:
-        raise ValueError(f"steps is {steps}: give 0 or more.")
-    if log_every < 1 or checkpoint_every < 1:
-        raise ValueError(f"log_every is {log_every} and checkpoint_every {checkpoint_every}: give 1 or more.")
+    counts = {"steps": steps, "log_every": log_every, "checkpoint_every": checkpoint_every}
+    for name, value in (counts if keep is None else counts | {"keep": keep}).items():
+        least = 0 if name == "steps" else 1
+        if not isinstance(value, int | np.integer) or not least <= value <= LARGEST:
+            raise ValueError(f"{name} is {value}: give a whole number of {least} or more, at most {LARGEST:,}.")
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"seeds is {seeds}: give at least one, each once.")
+    if not all(0 <= seed <= LARGEST for seed in seeds):
+        raise ValueError(f"seeds is {seeds}: give numbers from 0 to {LARGEST:,}.")
     if len(data) == 0:
         raise ValueError(f"{data.name} {data.split} is empty: give at least one batch of examples.")
     if config.batch_size > len(data):
@@ -253,10 +261,32 @@ def _check(
         raise ValueError(
             f"The config has {config.num_classes} classes, but {data.name} has no labels: give num_classes 0."
         )
-    if evaluate is None and len(evaluate_at):
-        raise ValueError("evaluate_at was given without evaluate: give the function too.")
+    if (
+        config.num_classes
+        and data.label is not None
+        and not set(np.unique(data.label)) <= set(range(config.num_classes))
+    ):
+        raise ValueError(
+            f"The labels of {data.name} go from {data.label.min()} to {data.label.max()}: with num_classes "
+            f"{config.num_classes} they must lie between 0 and {config.num_classes - 1}."
+        )
+    if (evaluate is None) != (not len(evaluate_at)):
+        given, missing = ("evaluate_at", "evaluate") if evaluate is None else ("evaluate", "evaluate_at")
+        raise ValueError(f"{given} was given without {missing}: give both, or neither.")
     if any(step < 1 or step > steps for step in evaluate_at):
         raise ValueError(f"evaluate_at is {tuple(evaluate_at)}: give steps between 1 and {steps}.")
+
+
+def _check_held_out(algorithm: Any, config: Any, data: Dataset, held_out: Dataset) -> None:
+    if not hasattr(algorithm, "validate"):
+        raise ValueError(f"validation was given, but {algorithm.__name__} has no function `validate`: leave it out.")
+    if len(held_out) == 0 or held_out.x.shape[1:] != data.x.shape[1:]:
+        raise ValueError(
+            f"validation has shape {list(held_out.x.shape)}: at least one example of {list(data.x.shape[1:])} is "
+            "expected, as in training."
+        )
+    if config.num_classes and held_out.label is None:
+        raise ValueError(f"The config has {config.num_classes} classes, but validation has no labels: give them.")
 
 
 def _initial(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any) -> Any:

@@ -98,6 +98,11 @@ def check(config: Any) -> None:
     for name, weight in weights.items():
         if not weight >= 0:
             raise ValueError(f"{name} is {weight}: give 0 or more.")
+    penalties = [name for name in ("gradient_penalty", "r1", "r2", "dragan") if getattr(config, name, 0.0)]
+    if penalties and getattr(config.discriminator, "norm", "none") == "batch":
+        raise ValueError(
+            f"{penalties[0]} needs a discriminator without batch normalisation, which mixes examples: norm='none'."
+        )
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
 
@@ -106,15 +111,16 @@ def dcgan(conditional: bool = False) -> Config:
     """Radford et al. 2015 on MNIST, the released train_cond_dcgan.py: Adam 2e-4, beta1 .5, L2 2.5e-5, batch 128.
 
     One of its iterations serves either D or G; a step here does both, so its 200 epochs are 200 * 195 steps, the rate
-    falling to 0 over the second half. Batch normalisation uses the batch's statistics in sampling too.
+    falling to 0 over the second half. Batch normalisation has no gain and no shift, and the batch's statistics in
+    sampling too.
     """
     adam = Optimizer(
         rule="adam", learning_rate=2e-4, momentum=0.5, l2=2.5e-5, linear_from=100 * 195, linear_to=200 * 195
     )
     return Config(
         prior_scale=1.0,
-        generator=nets.ConvGenerator(norm_epsilon=1e-8),
-        discriminator=nets.ConvDiscriminator(norm_epsilon=1e-8),
+        generator=nets.ConvGenerator(norm_epsilon=1e-8, norm_affine=False),
+        discriminator=nets.ConvDiscriminator(norm_epsilon=1e-8, norm_affine=False),
         discriminator_weight=1.0,
         update="alternating",
         generator_optimizer=adam,
@@ -160,7 +166,7 @@ def init_players(
     y = jnp.zeros((1, config.num_classes)) if config.num_classes else None
     generator = players.initialize(config.generator, generator_key, jnp.zeros((1, config.latents)), shape, y)
     if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
-        generator = players.set_output_bias(generator, players.logit(jnp.asarray(data_mean), 1e-3))
+        generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape)
     discriminator = players.initialize(config.discriminator, discriminator_key, jnp.zeros((1, *shape)), y)
     return (
         players.create(generator, config.generator_optimizer, config.ema_decay),
@@ -181,8 +187,10 @@ def from_unit(config: Any, x: jax.Array) -> jax.Array:
 
 
 def to_unit(config: Any, x: jax.Array) -> jax.Array:
-    """The nets' own range -> images in [0, 1]."""
-    return (x + 1) / 2 if config.output == "tanh" else x
+    """The nets' own range -> images in [0, 1], to which a linear output is cut; vectors stay."""
+    if config.output == "tanh":
+        return (x + 1) / 2
+    return jnp.clip(x, 0, 1) if config.output == "linear" and x.ndim == 4 else x
 
 
 def activate(config: Any, heads: jax.Array) -> jax.Array:
@@ -258,6 +266,8 @@ def gradients(
 
         metrics["penalty"], extra = jax.value_and_grad(penalty)(d.params)
         d_gradient = jax.tree.map(jnp.add, d_gradient, extra)
+    metrics["generator_gradient_norm"] = players.gradient_norm(g_gradient)
+    metrics["discriminator_gradient_norm"] = players.gradient_norm(d_gradient)
     return (g_gradient, g_stats), (d_gradient, d_stats), metrics
 
 
@@ -288,24 +298,19 @@ def _epoch(config: Any) -> int:
 
 def _update_discriminator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
     optimizer = config.discriminator_optimizer
-    return players.update(
-        state.discriminator, optimizer, gradient, stats, step=state.step, updates_per_epoch=_epoch(config)
-    )
+    return players.update(state.discriminator, optimizer, gradient, stats, updates_per_epoch=_epoch(config))
 
 
 def _update_generator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
     optimizer, decay = config.generator_optimizer, config.ema_decay
-    return players.update(
-        state.generator, optimizer, gradient, stats, decay, step=state.step, updates_per_epoch=_epoch(config)
-    )
+    return players.update(state.generator, optimizer, gradient, stats, decay, updates_per_epoch=_epoch(config))
 
 
 def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
     """Updates the discriminator alone. Not jitted; `state.step` stays."""
     _, (gradient, stats), metrics = gradients(config, state, batch, key)
     player = _update_discriminator(config, state, gradient, stats)
-    del metrics["generator_loss"]
-    metrics["discriminator_gradient_norm"] = player.gradient_norm
+    del metrics["generator_loss"], metrics["generator_gradient_norm"]
     return dataclasses.replace(state, discriminator=player), metrics
 
 
@@ -313,7 +318,7 @@ def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tup
     """Updates the generator alone. Not jitted; `state.step` stays."""
     (gradient, stats), _, metrics = gradients(config, state, batch, key)
     player = _update_generator(config, state, gradient, stats)
-    metrics = {"generator_loss": metrics["generator_loss"], "generator_gradient_norm": player.gradient_norm}
+    metrics = {name: metrics[name] for name in ("generator_loss", "generator_gradient_norm")}
     return dataclasses.replace(state, generator=player), metrics
 
 
@@ -322,8 +327,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     """One update of each player. batch = {"x": uint8 or float [B, *shape], "label": int32 [B] where conditional}.
 
     Metrics (batch means): discriminator_loss and generator_loss as minimised, value = V(D, G), d_real = E D(x) and
-    d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits, penalty where one is on, both gradient norms
-    (measured in every tenth step, and kept).
+    d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits, penalty where one is on, both gradient norms.
     """
     players.check_batch(batch, state.shape, None, config.num_classes)
     if config.update == "alternating":
@@ -338,8 +342,6 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
             generator=_update_generator(config, state, g_gradient, g_stats),
             discriminator=_update_discriminator(config, state, d_gradient, d_stats),
         )
-        metrics["generator_gradient_norm"] = state.generator.gradient_norm
-        metrics["discriminator_gradient_norm"] = state.discriminator.gradient_norm
     return dataclasses.replace(state, step=state.step + 1), metrics
 
 

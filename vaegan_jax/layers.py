@@ -1,5 +1,6 @@
 """Layers that Linen lacks, or has but slowly on a CPU: Conv, ConvTranspose, Maxout."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -33,8 +34,8 @@ def _pads(padding: Any) -> Any:
 class Conv(nn.Conv):
     """flax.linen.Conv with the same arguments, parameters and values; 2-D ones are matrix products on a CPU.
 
-    x [..., H, W, C] -> [..., OH, OW, features]. Dilation, groups, circular, reflect or causal padding and other ranks
-    take Linen's own path. Reverse mode of any order; forward mode raises a TypeError on the fast path.
+    x [..., H, W, C] -> [..., OH, OW, features]. Dilation, groups, a precision, circular, reflect or causal padding and
+    other ranks take Linen's own path. Reverse mode of any order; forward mode raises a TypeError on the fast path.
     """
 
     def _fast(self) -> bool:
@@ -47,18 +48,20 @@ class Conv(nn.Conv):
             and _pads(self.padding) is not None
             and self.conv_general_dilated is None
             and self.conv_general_dilated_cls is None
+            and self.precision is None
         )
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        if not self._fast():
+        if not self._fast() or inputs.size == 0:
+            return super().__call__(inputs)
+        geo = convolution.geometry(
+            inputs.shape[-3:-1], _pair(self.kernel_size), _pair(self.strides), _pads(self.padding)
+        )
+        if min(geo.out) < 1:  # a kernel beyond the image: Linen's empty result
             return super().__call__(inputs)
         kernel_shape = (*_pair(self.kernel_size), inputs.shape[-1], self.features)
-        return _run(self, inputs, kernel_shape, self._convolve)
-
-    def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
-        geo = convolution.geometry(x.shape[1:3], _pair(self.kernel_size), _pair(self.strides), _pads(self.padding))
-        return convolution.convolve(geo, x, kernel)
+        return _run(self, inputs, kernel_shape, functools.partial(convolution.convolve, geo))
 
 
 class ConvTranspose(nn.ConvTranspose):
@@ -71,11 +74,12 @@ class ConvTranspose(nn.ConvTranspose):
             and _pair(self.kernel_dilation) == (1, 1)
             and _pads(self.padding) is not None
             and self.preferred_element_type is None
+            and self.precision is None
         )
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        if not self._fast():
+        if not self._fast() or inputs.size == 0:
             return super().__call__(inputs)
         ends = (self.features, inputs.shape[-1]) if self.transpose_kernel else (inputs.shape[-1], self.features)
         return _run(self, inputs, (*_pair(self.kernel_size), *ends), self._spread)

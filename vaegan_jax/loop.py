@@ -15,10 +15,18 @@ from vaegan_jax.data.dataset import Dataset
 
 CHUNK_SECONDS = 1.0  # a chunk's aim: long enough to hide the host, short enough for progress and Ctrl-C
 CAPACITY = 2048  # steps a chunk can hold
+ORDERS = 2**24  # entries of all epochs' orders in a chunk: 64 MiB
 
 
 class Diverged(FloatingPointError):
     """A metric or a parameter became NaN or infinite; the last checkpoint is from before."""
+
+
+def diverged(name: str, value: Any, step: int, seed: int) -> Diverged:
+    return Diverged(
+        f"{name} is {value} at step {step} of seed {seed}: the run stops, the last checkpoint is from before; try a "
+        "lower learning rate."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +62,7 @@ class Loop:
 
     def __init__(self, algorithm: Any, config: Any, data: Dataset, states: Any, seeds: tuple[int, ...]) -> None:
         self.seeds, self.states = seeds, states
+        self.capacity = _capacity(len(data), config)
         devices = jax.devices()
         self._mesh = None
         if len(devices) > 1:
@@ -64,23 +73,36 @@ class Loop:
         arrays = {"x": data.x} if data.label is None else {"x": data.x, "label": data.label}
         self._data = jax.device_put(arrays, whole) if whole else jax.tree.map(jnp.asarray, arrays)
         self._keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
+        self._epoch, self._order = -1, jnp.zeros((len(seeds), len(data)), jnp.int32)  # of the last chunk's last step
         if whole:
-            self.states = jax.device_put(states, split if over_seeds else whole)
-            self._keys = jax.device_put(self._keys, split if over_seeds else whole)
+            moved = (self.states, self._keys, self._order)
+            self.states, self._keys, self._order = jax.device_put(moved, split if over_seeds else whole)
         front = (None,) * (config.batches_per_step > 1)
         constraint = NamedSharding(self._mesh, PartitionSpec(*front, "device")) if over_batch and self._mesh else None
         one = functools.partial(_chunk, algorithm, config, len(data), constraint)
         # One seed takes no batch axis: a batched product of one is slower than a plain one.
-        over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, None, None))
-        self._program = jax.jit(over(one), donate_argnums=1, compiler_options=compiler_options())
+        over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
+        self._program = jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
+        self._batches = config.batches_per_step, len(data) // config.batch_size
 
     def _sharding(self, *axes: str) -> NamedSharding | None:
         return NamedSharding(self._mesh, PartitionSpec(*axes)) if self._mesh else None
 
     def advance(self, start: int, count: int) -> dict[str, jax.Array]:
-        """Moves the states by `count` <= CAPACITY steps from `start`; metrics [S, CAPACITY], not yet waited for."""
-        self.states, metrics = self._program(self._data, self.states, self._keys, jnp.int32(start), jnp.int32(count))
+        """Moves the states by `count` <= capacity steps from `start`; metrics [S, capacity], not yet waited for."""
+        self.states, self._order, metrics = self._program(*self.arguments(start, count))
+        group, per_epoch = self._batches
+        self._epoch = ((start + count) * group - 1) // per_epoch
         return metrics
+
+    def arguments(self, start: int, count: int) -> tuple[Any, ...]:
+        """What the compiled program takes for these steps; states and order are donated to it."""
+        numbers = (jnp.int32(n) for n in (self._epoch, start, count))
+        return (self._data, self.states, self._keys, self._order, *numbers)
+
+    def lower(self) -> jax.stages.Lowered:
+        """The program before it is compiled, for a look at its operations."""
+        return self._program.lower(*self.arguments(0, 1))
 
     def state(self, i: int) -> Any:
         """The state of seeds[i]."""
@@ -100,57 +122,70 @@ class Loop:
             while step < stop or flying:
                 launched = None
                 if step < stop:
-                    n = min(count, stop - step, CAPACITY)
+                    n = min(count, stop - step, self.capacity)
                     launched = (step, n, self.advance(step, n))
                     step += n
                 if flying:
-                    metrics = self._read(*flying)
+                    metrics, trouble = self._read(*flying)
+                    if trouble:
+                        if next(iter(metrics.values())).size:
+                            yield Chunk(flying[0], metrics, None)  # what went well before it
+                        raise trouble
                     seconds, mark = time.perf_counter() - mark, time.perf_counter()
                     rate = flying[1] / max(seconds, 1e-9)
                     # The first chunk compiles: its time says nothing of the next.
-                    count = max(1, min(CAPACITY, int(rate * CHUNK_SECONDS), 8 * count)) if compiled else 8
+                    count = max(1, min(self.capacity, int(rate * CHUNK_SECONDS), 8 * count)) if compiled else 8
                     yield Chunk(flying[0], metrics, seconds if compiled else None)
                     compiled = True
                 flying = launched
             mark = time.perf_counter()  # what the host did at the stop is not the steps' time
 
-    def _read(self, start: int, count: int, metrics: dict[str, jax.Array]) -> dict[str, np.ndarray]:
-        """A chunk's metrics on the host, [S, count]; refuses NaN and infinity."""
+    def _read(
+        self, start: int, count: int, metrics: dict[str, jax.Array]
+    ) -> tuple[dict[str, np.ndarray], Diverged | None]:
+        """A chunk's metrics on the host, [S, n]: all of them, or those before the first NaN or infinity, and that."""
         values = {name: np.asarray(buffer)[:, :count] for name, buffer in metrics.items()}
         bad = {name: ~np.isfinite(v) for name, v in values.items() if not np.isfinite(v).all()}
-        if bad:
-            at = min(int(b.any(axis=0).argmax()) for b in bad.values())
-            name, i = next((name, int(b[:, at].argmax())) for name, b in bad.items() if b[:, at].any())
-            raise Diverged(
-                f"{name} is {values[name][i, at]} at step {start + at + 1} of seed {self.seeds[i]}: the run stops, "
-                "the last checkpoint is from before; try a lower learning rate."
-            )
-        return values
+        if not bad:
+            return values, None
+        at = min(int(b.any(axis=0).argmax()) for b in bad.values())
+        name, i = next((name, int(b[:, at].argmax())) for name, b in bad.items() if b[:, at].any())
+        trouble = diverged(name, values[name][i, at], start + at + 1, self.seeds[i])
+        return {name: v[:, :at] for name, v in values.items()}, trouble
 
     def check_finite(self, step: int) -> None:
         """Refuses states with NaN or infinity in them, which a metric shows one step too late for a checkpoint."""
-        for i in np.flatnonzero(~np.asarray(_finite(self.states))):
-            raise Diverged(
-                f"The state of seed {self.seeds[i]} holds NaN or infinity after step {step}: the run stops, the last "
-                "checkpoint is from before; try a lower learning rate."
-            )
+        finite = {path: np.asarray(ok) for path, ok in _finite(self.states).items()}
+        for path, ok in finite.items():
+            if not ok.all():
+                raise diverged(f"An entry of {path}", "NaN or infinite", step, self.seeds[int(ok.argmin())])
 
 
 def _alone(chunk: Callable[..., Any]) -> Callable[..., Any]:
     """`chunk` over a seed axis of length 1, which costs no copy inside the program."""
 
-    def one(data: Any, states: Any, keys: jax.Array, start: jax.Array, count: jax.Array) -> Any:
-        out = chunk(data, jax.tree.map(lambda leaf: leaf[0], states), keys[0], start, count)
+    def one(data: Any, states: Any, keys: jax.Array, order: jax.Array, *numbers: jax.Array) -> Any:
+        out = chunk(data, jax.tree.map(lambda leaf: leaf[0], states), keys[0], order[0], *numbers)
         return jax.tree.map(lambda leaf: leaf[None], out)
 
     return one
 
 
 @jax.jit
-def _finite(states: Any) -> jax.Array:
-    """Whether every float of each seed's state is finite: [S]."""
-    floats = [leaf for leaf in jax.tree.leaves(states) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(axis=1) for leaf in floats]).all(axis=0)
+def _finite(states: Any) -> dict[str, jax.Array]:
+    """Path of every float leaf -> whether it is finite, for each seed: [S]."""
+    leaves = {
+        jax.tree_util.keystr(path, simple=True, separator="."): v for path, v in jax.tree.leaves_with_path(states)
+    }
+    floats = {path: v for path, v in leaves.items() if jnp.issubdtype(v.dtype, jnp.floating)}
+    return {path: jnp.isfinite(v).reshape(v.shape[0], -1).all(axis=1) for path, v in floats.items()}
+
+
+def _capacity(examples: int, config: Any) -> int:
+    """Steps in the longest chunk: CAPACITY, or fewer where it would touch too many epochs of a small batch count."""
+    per_epoch = examples // config.batch_size
+    epochs = max(2, ORDERS // examples)
+    return max(1, min(CAPACITY, (epochs - 1) * per_epoch // config.batches_per_step))
 
 
 def _chunk(
@@ -161,27 +196,33 @@ def _chunk(
     data: dict[str, jax.Array],
     state: Any,
     key: jax.Array,
+    order: jax.Array,
+    order_epoch: jax.Array,
     start: jax.Array,
     count: jax.Array,
-) -> tuple[Any, dict[str, jax.Array]]:
-    """`count` training steps of one seed from step `start`, with their metrics in buffers of CAPACITY.
+) -> tuple[Any, jax.Array, dict[str, jax.Array]]:
+    """`count` training steps of one seed from step `start`, with their metrics in buffers of _capacity.
+
+    `order` [N] is that of epoch `order_epoch` (-1: none yet), so that an epoch which goes on is not shuffled again.
+    Returns the state, the last epoch's order and the metrics.
 
     A loop with a traced bound, so that chunks of every length are one program: one compilation, and no other fusion
     (so no other rounding) for a chunk cut short by a checkpoint.
     """
     order_key, step_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
     size, group = config.batch_size, config.batches_per_step
-    per_epoch = examples // size
+    per_epoch, capacity = examples // size, _capacity(examples, config)
 
     # The orders of all epochs that the chunk touches, before its loop: a branch on the epoch inside would copy one.
     epoch = start * group // per_epoch
     epochs = ((start + count) * group - 1) // per_epoch - epoch + 1
-    orders = jax.lax.fori_loop(
-        0,
-        epochs,
-        lambda j, orders: orders.at[j].set(jax.random.permutation(jax.random.fold_in(order_key, epoch + j), examples)),
-        jnp.zeros(((CAPACITY * group - 1) // per_epoch + 2, examples), jnp.int32),
-    )
+
+    def shuffle(j: jax.Array | int) -> jax.Array:
+        return jax.random.permutation(jax.random.fold_in(order_key, epoch + j), examples).astype(jnp.int32)
+
+    first = jax.lax.cond(epoch == order_epoch, lambda: order, lambda: shuffle(0))
+    orders = jnp.zeros(((capacity * group - 1) // per_epoch + 2, examples), jnp.int32).at[0].set(first)
+    orders = jax.lax.fori_loop(1, epochs, lambda j, orders: orders.at[j].set(shuffle(j)), orders)
 
     def rows(number: jax.Array) -> jax.Array:
         """The examples of batch `number` of the run: [B]."""
@@ -200,5 +241,6 @@ def _chunk(
 
     batch = jax.eval_shape(gather, start)
     _, metrics = jax.eval_shape(functools.partial(algorithm.train_step, config), state, batch, step_key)
-    buffers = {name: jnp.zeros((CAPACITY,), jnp.float32) for name in metrics}
-    return jax.lax.fori_loop(0, count, body, (state, buffers))
+    buffers = {name: jnp.zeros((capacity,), jnp.float32) for name in metrics}
+    state, metrics = jax.lax.fori_loop(0, count, body, (state, buffers))
+    return state, orders[epochs - 1], metrics

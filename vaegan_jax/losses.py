@@ -74,9 +74,9 @@ def _pair(
     """Both refuse logits of unequal shapes, which would broadcast to [B, B]."""
 
     def checked(loss: Callable[[jax.Array, jax.Array], jax.Array]) -> Callable[[jax.Array, jax.Array], jax.Array]:
-        def call(r: jax.Array, f: jax.Array) -> jax.Array:
-            _same_shape("fake_logits", f, "real_logits", r)
-            return loss(r, f)
+        def call(real_logits: jax.Array, fake_logits: jax.Array) -> jax.Array:
+            _same_shape("fake_logits", fake_logits, "real_logits", real_logits)
+            return loss(real_logits, fake_logits)
 
         return call
 

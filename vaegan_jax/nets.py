@@ -87,11 +87,12 @@ def _feature(features: dict[str, jax.Array], layer: str) -> jax.Array:
 
 
 class _Norm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) with a gain from N(1, .02) as in Radford et al.'s code; or nothing."""
+    """Batch normalisation (Ioffe & Szegedy 2015), its gain, if it has one, from N(1, .02^2) as in DCGAN; or nothing."""
 
     kind: Literal["batch", "none"]
     epsilon: float
     momentum: float
+    affine: bool
     dtype: Any
 
     @nn.compact
@@ -102,10 +103,17 @@ class _Norm(nn.Module):
             use_running_average=not train,
             momentum=self.momentum,
             epsilon=self.epsilon,
+            use_scale=self.affine,
+            use_bias=self.affine,
             scale_init=Normal(0.02, 1.0),
             dtype=self.dtype,
             name="batch",
         )(x)
+
+
+def _norm(net: Any, name: str) -> _Norm:
+    """A net's normalisation layer, as its fields say."""
+    return _Norm(net.norm, net.norm_epsilon, net.norm_momentum, net.norm_affine, net.dtype, name=name)
 
 
 class MLPEncoder(nn.Module):
@@ -144,6 +152,7 @@ class MLPGenerator(nn.Module):
     norm: Literal["batch", "none"] = "none"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
+    norm_affine: bool = True
     dtype: Dtype = None
 
     @nn.compact
@@ -159,7 +168,7 @@ class MLPGenerator(nn.Module):
                 bias_init=self.bias_init,
                 name=f"hidden{i}",
             )(h)
-            h = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"norm{i}")(h, train)
+            h = _norm(self, f"norm{i}")(h, train)
             h = self.activation(h)
         out = nn.Dense(
             math.prod(shape), True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
@@ -251,6 +260,7 @@ class ConvEncoder(nn.Module):
     norm: Literal["batch", "none"] = "batch"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
+    norm_affine: bool = True
     dtype: Dtype = None
 
     @nn.compact
@@ -261,10 +271,10 @@ class ConvEncoder(nn.Module):
             h = Conv(
                 width, self.kernel, 2, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init, name=f"conv{i}"
             )(h)
-            h = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"conv{i}_norm")(h, train)
+            h = _norm(self, f"conv{i}_norm")(h, train)
             h = self.activation(h)
         h = nn.Dense(self.hidden, bias, self.dtype, kernel_init=self.kernel_init, name="hidden0")(_flat(h))
-        h = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name="hidden0_norm")(h, train)
+        h = _norm(self, "hidden0_norm")(h, train)
         heads = nn.Dense(2 * latents, True, self.dtype, kernel_init=self.kernel_init, name="output")(self.activation(h))
         mean, log_var = jnp.split(heads.astype(jnp.float32), 2, axis=1)
         return mean, log_var
@@ -275,7 +285,8 @@ class ConvGenerator(nn.Module):
 
     channels[0] maps at shape / 2^len(channels), the following after each doubling, the image's own channels last. The
     defaults are Radford et al. 2015's MNIST nets (released code): fc 1024, fc 7*7*128, up to 64, up to 1; no biases
-    under batch normalisation. 64x64: channels=(1024, 512, 256, 128), hidden=() as in figure 1.
+    under batch normalisation, and norm_affine=False there: no gain, no shift. 64x64: channels=(1024, 512, 256, 128),
+    hidden=() as in figure 1.
     """
 
     channels: tuple[int, ...] = (128, 64)
@@ -286,6 +297,7 @@ class ConvGenerator(nn.Module):
     norm: Literal["batch", "none"] = "batch"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
+    norm_affine: bool = True
     output_bias: bool = False
     dtype: Dtype = None
 
@@ -297,8 +309,7 @@ class ConvGenerator(nn.Module):
         bias, h = self.norm == "none", z
 
         def norm_act(name: str, h: jax.Array) -> jax.Array:
-            norm = _Norm(self.norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"{name}_norm")
-            return self.activation(norm(h, train))
+            return self.activation(_norm(self, f"{name}_norm")(h, train))
 
         for i, features in enumerate((*self.hidden, height * width * self.channels[0])):
             h = nn.Dense(features, bias, self.dtype, kernel_init=self.kernel_init, name=f"hidden{i}")(_with_label(h, y))
@@ -342,6 +353,7 @@ class ConvDiscriminator(nn.Module):
     norm: Literal["batch", "none"] = "batch"
     norm_epsilon: float = 1e-5
     norm_momentum: float = 0.9
+    norm_affine: bool = True
     output_bias: bool = False
     feature_layer: str = "conv1"
     dtype: Dtype = None
@@ -351,9 +363,9 @@ class ConvDiscriminator(nn.Module):
         _check_image("ConvDiscriminator", x.shape[1:], len(self.channels))
         bias, h, features = self.norm == "none", x, {}
 
-        def layer(name: str, h: jax.Array, norm: Literal["batch", "none"]) -> jax.Array:
+        def layer(name: str, h: jax.Array, *, norm: bool = True) -> jax.Array:
             features[name] = h
-            h = _Norm(norm, self.norm_epsilon, self.norm_momentum, self.dtype, name=f"{name}_norm")(h, train)
+            h = _norm(self, f"{name}_norm")(h, train) if norm else h
             features[f"{name}_activation"] = h = self.activation(h)
             return h
 
@@ -361,11 +373,11 @@ class ConvDiscriminator(nn.Module):
             h = Conv(
                 width, self.kernel, 2, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init, name=f"conv{i}"
             )(_with_label(h, y))
-            h = layer(f"conv{i}", h, self.norm if i else "none")
+            h = layer(f"conv{i}", h, norm=i > 0)
         h = _flat(h)
         for i, width in enumerate(self.hidden):
             h = nn.Dense(width, bias, self.dtype, kernel_init=self.kernel_init, name=f"hidden{i}")(_with_label(h, y))
-            h = layer(f"hidden{i}", h, self.norm)
+            h = layer(f"hidden{i}", h)
         logit = nn.Dense(1, self.output_bias, self.dtype, kernel_init=self.kernel_init, name="output")(
             _with_label(h, y)
         )

@@ -16,20 +16,15 @@ from vaegan_jax.optimizer import Optimizer
 
 Tree = Any
 Shape = tuple[int, ...]
-MEASURE_EVERY = 10  # steps between two gradient norms: on a CPU each is a tenth of an MLP's step
 
 
 @struct.dataclass
 class Player:
-    """One network. `ema` is a moving average of params with its own buffers, or None.
-
-    gradient_norm: Euclidean, over all parameters, at the last step that MEASURE_EVERY divides.
-    """
+    """One network. `ema` is a moving average of params with its own buffers, or None."""
 
     params: Tree
     batch_stats: Tree
     opt_state: optax.OptState
-    gradient_norm: jax.Array
     ema: Tree = None
 
     def variables(self, *, averaged: bool = False) -> dict[str, Tree]:
@@ -42,8 +37,7 @@ def create(variables: Mapping[str, Tree], optimizer: Optimizer, ema_decay: float
     """A player from Linen's init: {"params": ..., "batch_stats": ... if the net normalises}."""
     params = variables["params"]
     ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
-    opt_state = optimizer.transformation().init(params)
-    return Player(params, variables.get("batch_stats", {}), opt_state, jnp.float32(0), ema)
+    return Player(params, variables.get("batch_stats", {}), optimizer.transformation().init(params), ema)
 
 
 def update(
@@ -53,18 +47,16 @@ def update(
     batch_stats: Tree = None,
     ema_decay: float | None = None,
     *,
-    step: jax.Array | int = 0,
     updates_per_epoch: int = 1,
 ) -> Player:
-    """The optimiser's update on `gradient` (of what is minimised) in training step `step`; new statistics if given."""
+    """One step of the optimiser on `gradient` (of what is minimised); new batch statistics if given."""
     rule = optimizer.transformation(updates_per_epoch)
     updates, opt_state = rule.update(gradient, player.opt_state, player.params)
     params = optax.apply_updates(player.params, updates)
     ema = player.ema
     if ema_decay is not None:
         ema = jax.tree.map(lambda a, p: ema_decay * a + (1 - ema_decay) * p, ema, params)
-    measured = jax.lax.cond(step % MEASURE_EVERY == 0, gradient_norm, lambda _: player.gradient_norm, gradient)
-    return Player(params, player.batch_stats if batch_stats is None else batch_stats, opt_state, measured, ema)
+    return Player(params, player.batch_stats if batch_stats is None else batch_stats, opt_state, ema)
 
 
 def apply(
@@ -88,24 +80,24 @@ def initialize(net: nn.Module, key: jax.Array, *args: Any, **kwargs: Any) -> Map
     return jax.jit(lambda key: net.init(key, *args, train=False, **kwargs))(key)
 
 
-def set_output_bias(variables: Mapping[str, Tree], value: jax.Array) -> Mapping[str, Tree]:
-    """Sets the bias of the layer "output": `value` [*shape], averaged over positions where the bias is per channel."""
+def set_output_bias(variables: Mapping[str, Tree], data_mean: jax.Array, shape: Shape, margin: float = 1e-3) -> Any:
+    """Sets the bias of the layer "output", before a sigmoid, so that a net which says nothing else gives `data_mean`.
+
+    data_mean: [*shape] in [0, 1], kept in [margin, 1 - margin], averaged over positions where the bias is per channel.
+
+    Raises:
+        ValueError: another shape, or a net without that bias.
+    """
     params = dict(variables["params"])
+    if tuple(data_mean.shape) != tuple(shape):
+        raise ValueError(f"data_mean has shape {tuple(data_mean.shape)}: one example's is expected, {tuple(shape)}.")
     if "bias" not in params.get("output", {}):
         raise ValueError("data_mean sets the bias of the layer named 'output', but this net has none: give it one.")
     bias = params["output"]["bias"]
-    flat = value.reshape(-1)
-    if flat.size % bias.size:
-        raise ValueError(f"data_mean has shape {tuple(value.shape)}: one example's shape is expected.")
-    if flat.size != bias.size:
-        flat = value.reshape(-1, bias.size).mean(axis=0)
-    return {**variables, "params": {**params, "output": {**params["output"], "bias": flat.astype(bias.dtype)}}}
-
-
-def logit(probability: jax.Array, margin: float) -> jax.Array:
-    """log p / (1 - p), with p kept in [margin, 1 - margin]."""
-    p = jnp.clip(probability, margin, 1 - margin)
-    return jnp.log(p) - jnp.log1p(-p)
+    p = data_mean.reshape(-1) if bias.size == data_mean.size else data_mean.reshape(-1, bias.size).mean(axis=0)
+    p = jnp.clip(p, margin, 1 - margin)
+    value = (jnp.log(p) - jnp.log1p(-p)).astype(bias.dtype)
+    return {**variables, "params": {**params, "output": {**params["output"], "bias": value}}}
 
 
 def as_float(x: jax.Array) -> jax.Array:
@@ -141,12 +133,12 @@ def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | Non
         raise ValueError(f'batch["x"] has shape {given}: it is empty, give at least one example.')
     if x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f'batch["x"] is {x.dtype}: give uint8 in [0, 255] or float (images in [0, 1]).')
-    if num_classes:
-        label = batch.get("label")
-        if label is None:
-            raise ValueError(
-                f'The config has {num_classes} classes, but the batch has no "label": give int32 [{front}].'
-            )
+    label = batch.get("label")
+    if num_classes and label is None:
+        raise ValueError(f'The config has {num_classes} classes, but the batch has no "label": give int32 [{front}].')
+    if label is not None:
+        if not hasattr(label, "dtype"):
+            raise ValueError(f'batch["label"] is a {type(label).__name__}: give an int32 array [{front}].')
         if label.shape != given[: len(given) - len(shape)] or not jnp.issubdtype(label.dtype, jnp.integer):
             raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give int32 [{front}].')
 
@@ -175,13 +167,24 @@ def blocks(
     if n < 0:
         raise ValueError(f"n is {n}: give how many to sample, 0 or more.")
     count = max(-(-n // size), 1)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     if label is not None:
-        if label.shape != (n,):
-            raise ValueError(f"label has shape {tuple(label.shape)}: one label an example is expected, ({n},).")
+        if label.shape != (n,) or not jnp.issubdtype(label.dtype, jnp.integer):
+            raise ValueError(f"label is {label.dtype} {tuple(label.shape)}: one int32 an example is expected, ({n},).")
         label = jnp.resize(label, (count * size,)).reshape(count, size)
-    out = jax.lax.map(lambda args: draw(*args), (keys, label))
-    return out.reshape(count * size, *out.shape[2:])[:n]
+
+    def block(i: jax.Array | int) -> jax.Array:
+        return draw(jax.random.fold_in(key, i), None if label is None else label[i])
+
+    rows = max(n, size)
+
+    def place(j: jax.Array, out: jax.Array) -> jax.Array:
+        # The last block first: it is moved to end with `out`, and what it leaves before its own rows is overwritten.
+        i = count - 1 - j
+        start = jnp.minimum(i * size, rows - size)
+        return jax.lax.dynamic_update_slice_in_dim(out, jnp.roll(block(i), i * size - start, axis=0), start, axis=0)
+
+    one = jax.eval_shape(block, 0)
+    return jax.lax.fori_loop(0, count, place, jnp.zeros((rows, *one.shape[1:]), one.dtype))[:n]
 
 
 def gradient_norm(gradient: Tree) -> jax.Array:

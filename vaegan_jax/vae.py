@@ -38,6 +38,8 @@ class Config:
     """Bernoulli pixels: a fresh draw at each visit, one draw an image for ever (from its bytes), grey soft targets."""
     output: Literal["sigmoid", "linear"] = "sigmoid"
     """The Gaussian mean: squashed to (0, 1) as AEVB does for Frey faces, or not."""
+    bias_from_data: bool = False
+    """Bernoulli: the output bias starts at the logit of data_mean, as in Burda et al.'s code; AEVB draws it."""
     variance: float = 0.01
     min_log_var: float = -7.0
     """Learned log-variances stay above this (softly: gradients never vanish); constant pixels would send it to -inf."""
@@ -56,8 +58,11 @@ class Config:
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
     """Train, validation, test."""
 
+    # What other algorithms have as fields, fixed here.
     batches_per_step = 1
     num_classes = 0
+    prior = "normal"
+    sampling_statistics = "running"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -66,6 +71,8 @@ class Config:
                 f"latents, samples, batch_size and dataset_size are {self.latents}, {self.samples}, {self.batch_size} "
                 f"and {self.dataset_size}: give 1 or more."
             )
+        if self.bias_from_data and self.likelihood != "bernoulli":
+            raise ValueError(f"bias_from_data needs likelihood 'bernoulli', but it is {self.likelihood!r}.")
         if not self.variance > 0:
             raise ValueError(f"variance is {self.variance}: give a number above 0.")
         if self.bound == "iwae" and (self.beta != 1 or self.gradient != "reparameterised"):
@@ -102,13 +109,13 @@ class State:
 
 
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
-    """Fresh parameters for examples of `shape`. data_mean [*shape] in [0, 1] sets the Bernoulli output bias."""
+    """Fresh parameters for examples of `shape`. data_mean [*shape] in [0, 1] counts under bias_from_data."""
     shape = players.check_shape(shape)
     encoder_key, decoder_key = jax.random.split(key)
     encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents)
     decoder = players.initialize(config.decoder, decoder_key, jnp.zeros((1, config.latents)), _heads(config, shape))
-    if data_mean is not None and config.likelihood == "bernoulli":
-        decoder = players.set_output_bias(decoder, players.logit(jnp.asarray(data_mean), 1e-3))
+    if data_mean is not None and config.bias_from_data:
+        decoder = players.set_output_bias(decoder, jnp.asarray(data_mean), shape)
     variables = {
         name: {"encoder": encoder.get(name, {}), "decoder": decoder.get(name, {})} for name in ("params", "batch_stats")
     }
@@ -237,8 +244,7 @@ def _objective(config: Config, terms: dict[str, jax.Array]) -> tuple[jax.Array, 
 def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[State, Metrics]:
     """One step up the bound. batch = {"x": uint8 or float [B, *shape]}.
 
-    Metrics (nats, batch means): elbo, log_likelihood = E_q log p(x|z), kl; iwae where that is the bound; gradient_norm
-    (measured in every tenth step, and kept).
+    Metrics (nats, batch means): elbo, log_likelihood = E_q log p(x|z), kl; iwae where that is the bound; gradient_norm.
     """
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key = jax.random.split(key)
@@ -254,9 +260,10 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         return value, (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    model = players.update(state.model, config.optimizer, gradient, stats, step=state.step)
-    metrics["gradient_norm"] = model.gradient_norm
-    return dataclasses.replace(state, step=state.step + 1, model=model), metrics
+    model = players.update(state.model, config.optimizer, gradient, stats)
+    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
+        "gradient_norm": players.gradient_norm(gradient)
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -269,10 +276,13 @@ def encode(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.A
 
 @functools.partial(jax.jit, static_argnums=0)
 def decode(config: Config, state: State, z: jax.Array) -> jax.Array:
-    """E[x | z]: z [B, K] -> [B, *shape], probabilities or means."""
+    """E[x | z]: z [B, K] -> [B, *shape], probabilities or means; images' linear means are cut to [0, 1]."""
     _check_latents(config, z)
     heads = _decode(config, state, z)
-    return jax.nn.sigmoid(heads) if config.likelihood == "bernoulli" else _mean_log_var(config, heads)[0]
+    if config.likelihood == "bernoulli":
+        return jax.nn.sigmoid(heads)
+    mean, _ = _mean_log_var(config, heads)
+    return jnp.clip(mean, 0, 1) if len(state.shape) == 3 else mean
 
 
 def decode_standard(config: Config, state: State, u: jax.Array) -> jax.Array:

@@ -217,7 +217,7 @@ def gradients(
         "real_cost": jax.nn.softplus(-out["real"]).mean(),
         "fake_cost": jax.nn.softplus(out["fake"]).mean(),
     }
-    return grads, stats, metrics
+    return grads, stats, metrics | {f"{name}_gradient_norm": players.gradient_norm(g) for name, g in grads.items()}
 
 
 def _turns(config: Config, metrics: Metrics) -> tuple[jax.Array, jax.Array]:
@@ -234,28 +234,19 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 
     Metrics (batch means): prior = L_prior and llike = L_llike in nats, gan = L_GAN, pixel_error = mean squared error a
     pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of Dec(z_p)),
-    the three gradient norms (measured in every tenth step, and kept); under balance, discriminator_updated and
-    decoder_updated.
+    the three gradient norms; under balance, discriminator_updated and decoder_updated.
     """
     players.check_batch(batch, state.shape, None, 0)
     grads, stats, metrics = gradients(config, state, batch, key)
-    rules = {
-        "encoder": config.encoder_optimizer,
-        "decoder": config.decoder_optimizer,
-        "discriminator": config.discriminator_optimizer,
-    }
     moved = {
-        name: players.update(
-            getattr(state, name),
-            rule,
-            grads[name],
-            stats[name],
-            config.ema_decay if name == "decoder" else None,
-            step=state.step,
-        )
-        for name, rule in rules.items()
+        "encoder": players.update(state.encoder, config.encoder_optimizer, grads["encoder"], stats["encoder"]),
+        "decoder": players.update(
+            state.decoder, config.decoder_optimizer, grads["decoder"], stats["decoder"], config.ema_decay
+        ),
+        "discriminator": players.update(
+            state.discriminator, config.discriminator_optimizer, grads["discriminator"], stats["discriminator"]
+        ),
     }
-    metrics |= {f"{name}_gradient_norm": player.gradient_norm for name, player in moved.items()}
     if config.balance:
         turns = dict(zip(("discriminator", "decoder"), _turns(config, metrics), strict=True))
         for name, go in turns.items():

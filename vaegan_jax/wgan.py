@@ -85,10 +85,6 @@ class Config:
             raise ValueError(
                 f"gradient_penalty is {self.gradient_penalty} and clip {self.clip}: give clip none, which it replaces."
             )
-        if self.gradient_penalty and getattr(self.discriminator, "norm", "none") == "batch":
-            raise ValueError(
-                "gradient_penalty needs a critic without batch normalisation, which mixes examples: norm='none'."
-            )
 
 
 def gradient_penalty() -> Config:

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.bench import tasks
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.loop import CAPACITY, Loop
+from vaegan_jax.loop import Loop
 
 METRICS = {
     "vae": ("log_likelihood", "kl"),
@@ -31,8 +31,8 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
     def advance(n: int) -> np.ndarray:
         nonlocal done
         parts = []
-        for start in range(0, n, CAPACITY):
-            count = min(CAPACITY, n - start)
+        for start in range(0, n, loop.capacity):
+            count = min(loop.capacity, n - start)
             metrics = loop.advance(done, count)
             done += count
             parts.append((metrics, count))
