@@ -6,7 +6,7 @@ FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint data bench-install bench clean $(TRAIN)
+.PHONY: help install quickstart test lint data bench-install bench bench-scaling clean $(TRAIN)
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -33,10 +33,10 @@ data: install ## Fetch MNIST and Fashion-MNIST, check and cache them
 	$(BIN)/python -m vaegan_jax.data mnist fashion_mnist
 
 train-vae: ## VAE on MNIST, Kingma and Welling's recipe (2 minutes; FLAGS='--seeds 0 1' adds flags)
-train-gan: ## GAN on MNIST, Goodfellow's released recipe (18 minutes on two cores)
-train-dcgan: ## DCGAN on MNIST, Radford's released recipe (20 minutes)
-train-wgan: ## WGAN on MNIST, algorithm 1 (45 minutes)
-train-vaegan: ## VAE/GAN on MNIST, Larsen's algorithm 1 (17 minutes)
+train-gan: ## GAN on MNIST, Goodfellow's released recipe (11 minutes on two cores)
+train-dcgan: ## DCGAN on MNIST, Radford's released recipe (10 minutes)
+train-wgan: ## WGAN on MNIST, algorithm 1 (27 minutes)
+train-vaegan: ## VAE/GAN on MNIST, Larsen's algorithm 1 (10 minutes)
 $(TRAIN): install
 	$(BIN)/python -m experiments.$(@:train-%=%) $(FLAGS)
 
@@ -49,6 +49,9 @@ bench-install: $(VENV)/.installed-bench ## PyTorch, NumPyro and pythae, which ar
 bench: bench-install ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (40 minutes); writes the README's table
 	$(BIN)/python -m experiments.bench $(FLAGS)
 	$(BIN)/python -m experiments.bench.table
+
+bench-scaling: install ## Steps a second against batch, image size, seeds, data, devices; a plot each (30 minutes)
+	$(BIN)/python -m experiments.bench.scaling $(FLAGS)
 
 clean: ## Remove the environment, caches and runs
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,10 +1,10 @@
 """Generative adversarial nets. Goodfellow et al. 2014, arXiv:1406.2661; the recipe of the released code.
 
-python -m experiments.gan                                   MNIST, maxout discriminator, 100 epochs
+python -m experiments.gan                                   MNIST, maxout discriminator, 60 epochs
 python -m experiments.gan --adversarial hinge --seeds 0 1 2
 python -m experiments.gan --dataset ring                    eight Gaussians: MLPs for vectors
 
-Time: about 21 ms a step on two cores; `cpu` (50,000 steps, 100 epochs) 18 minutes, `paper` (500 epochs) 90 minutes.
+Time: about 21 ms a step on two cores; `cpu` (30,000 steps, 60 epochs) 11 minutes, `paper` (500 epochs) 90 minutes.
 Expected: D(x) and D(G(z)) stay near 1/2 without reaching it; the paper's Parzen estimate is 225 +- 2 nats.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from experiments import common
 from vaegan_jax import gan
 
-SCRIPT = common.Script("gan", gan, recipes={"paper": gan.Config}, steps={"smoke": 20, "cpu": 50_000, "paper": 250_000})
+SCRIPT = common.Script("gan", gan, recipes={"paper": gan.Config}, steps={"smoke": 20, "cpu": 30_000, "paper": 250_000})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -71,7 +71,9 @@ def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(config, chan
     ("config", "change"),
     [
         (vae.Config(), {"variance": 0.0}),
-        (wgan.Config(), {"gradient_penalty": 10.0}),  # with the clip that it replaces
+        (wgan.gradient_penalty(), {"clip": 0.01}),  # beside the penalty that replaces it
+        (wgan.Config(), {"gradient_penalty": 10.0, "clip": None}),  # the critic is normalised by batch
+        (gan.dcgan(), {"r1": 1.0}),
         (wgan.gradient_penalty(), {"gradient_penalty": -1.0}),
         (vaegan.Config(), {"margin": -0.1}),
     ],

@@ -105,8 +105,8 @@ def test_dcgan_is_radfords_recipe():
     assert (one.batch_size, one.latents, one.prior, one.prior_scale) == (128, 100, "uniform", 1.0)
     assert (one.discriminator_weight, one.update, one.output) == (1.0, "alternating", "sigmoid")
     assert (one.sampling_statistics, one.num_classes) == ("batch", 0)
-    assert one.generator == nets.ConvGenerator(norm_epsilon=1e-8)
-    assert one.discriminator == nets.ConvDiscriminator(norm_epsilon=1e-8)
+    assert one.generator == nets.ConvGenerator(norm_epsilon=1e-8, norm_affine=False)
+    assert one.discriminator == nets.ConvDiscriminator(norm_epsilon=1e-8, norm_affine=False)
     adam = one.generator_optimizer
     assert one.discriminator_optimizer == adam
     assert (adam.rule, adam.learning_rate, adam.momentum, adam.b2, adam.l2) == ("adam", 2e-4, 0.5, 0.999, 2.5e-5)

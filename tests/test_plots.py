@@ -311,4 +311,4 @@ def test_no_global_state_of_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(("step", "text"), [(0, "0"), (500, "500"), (1500, "1.5k"), (20_000, "20k"), (2e6, "2M")])
 def test_steps_are_short(step: float, text: str) -> None:
-    assert plots._thousands(step) == text
+    assert plots.thousands(step) == text

@@ -101,7 +101,7 @@ def check(config: Any) -> None:
     penalties = [name for name in ("gradient_penalty", "r1", "r2", "dragan") if getattr(config, name, 0.0)]
     if penalties and getattr(config.discriminator, "norm", "none") == "batch":
         raise ValueError(
-            f"{penalties[0]} needs a discriminator without batch normalisation, which mixes examples: norm='none'."
+            f"{penalties[0]} needs a discriminator without batch normalisation, which mixes examples: give norm='none'."
         )
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")

@@ -82,7 +82,7 @@ class Loop:
         one = functools.partial(_chunk, algorithm, config, len(data), constraint)
         # One seed takes no batch axis: a batched product of one is slower than a plain one.
         over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
-        self._program = jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
+        self._program: Any = jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
         self._batches = config.batches_per_step, len(data) // config.batch_size
 
     def _sharding(self, *axes: str) -> NamedSharding | None:
@@ -90,19 +90,21 @@ class Loop:
 
     def advance(self, start: int, count: int) -> dict[str, jax.Array]:
         """Moves the states by `count` <= capacity steps from `start`; metrics [S, capacity], not yet waited for."""
-        self.states, self._order, metrics = self._program(*self.arguments(start, count))
+        self.states, self._order, metrics = self._program(*self._arguments(start, count))
         group, per_epoch = self._batches
         self._epoch = ((start + count) * group - 1) // per_epoch
         return metrics
 
-    def arguments(self, start: int, count: int) -> tuple[Any, ...]:
+    def _arguments(self, start: int, count: int) -> tuple[Any, ...]:
         """What the compiled program takes for these steps; states and order are donated to it."""
         numbers = (jnp.int32(n) for n in (self._epoch, start, count))
         return (self._data, self.states, self._keys, self._order, *numbers)
 
-    def lower(self) -> jax.stages.Lowered:
-        """The program before it is compiled, for a look at its operations."""
-        return self._program.lower(*self.arguments(0, 1))
+    def compile(self) -> jax.stages.Compiled:
+        """Compiles the program now instead of at the first chunk, for a look at its operations and memory."""
+        program = self._program.lower(*self._arguments(0, 1)).compile()
+        self._program = program
+        return program
 
     def state(self, i: int) -> Any:
         """The state of seeds[i]."""

@@ -115,7 +115,7 @@ def scatter(
     low, high = np.min([a.min(axis=0) for a in frame], axis=0), np.max([a.max(axis=0) for a in frame], axis=0)
     middle, half = (low + high) / 2, max(float((high - low).max()) * 0.625, 1e-6)
 
-    figure = _figure(4.2, 4.2)
+    figure = new_figure(4.2, 4.2)
     axes = figure.subplots()
     size = float(np.clip(4000 / len(x), 3, 16))
     if real is not None:
@@ -131,8 +131,8 @@ def scatter(
         legend = figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         for handle in legend.legend_handles:
             handle.set(sizes=[36], alpha=1)
-    _clean(axes, grid_lines=False)
-    return _render(figure, path)
+    clean(axes, grid_lines=False)
+    return render(figure, path)
 
 
 def vectors(x: ArrayLike, path: str | Path | None = None) -> np.ndarray:
@@ -140,7 +140,7 @@ def vectors(x: ArrayLike, path: str | Path | None = None) -> np.ndarray:
     array = _finite(x, "x")
     if array.shape[1] == 2:
         return scatter(array, path)
-    figure = _figure(5.6, 3.4)
+    figure = new_figure(5.6, 3.4)
     axes = figure.subplots()
     if array.shape[1] == 1:
         axes.hist(array[:, 0], bins=min(60, max(10, len(array) // 20)), color=_BLUE)
@@ -151,8 +151,8 @@ def vectors(x: ArrayLike, path: str | Path | None = None) -> np.ndarray:
         axes.set(xlabel="entry", ylabel="value")
         axes.set_title(f"{min(16, len(array))} of {len(array):,}", fontsize=9, color="0.35", loc="left")
         axes.margins(x=0.02)
-    _clean(axes)
-    return _render(figure, path)
+    clean(axes)
+    return render(figure, path)
 
 
 def curves(
@@ -184,7 +184,7 @@ def curves(
 
     columns = min(len(values), 3 if len(values) != 4 else 2)
     rows = math.ceil(len(values) / columns)
-    figure = _figure(3.3 * columns + 0.3, 2.4 * rows + (0.3 if title else 0.0))
+    figure = new_figure(3.3 * columns + 0.3, 2.4 * rows + (0.3 if title else 0.0))
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
     for i, panel in enumerate(panels.flat):
         if i >= len(values):
@@ -201,9 +201,9 @@ def curves(
         if log_x:
             panel.set_xscale("symlog" if at.min() <= 0 else "log")
         else:
-            panel.xaxis.set_major_formatter(lambda s, _: _thousands(s))
+            panel.xaxis.set_major_formatter(lambda s, _: thousands(s))
             panel.locator_params(axis="x", nbins=5)
-        _clean(panel)
+        clean(panel)
         if i + columns >= len(values):  # the lowest of its column
             panel.set_xlabel("step", fontsize=9)
             panel.tick_params(labelbottom=True)
@@ -213,7 +213,7 @@ def curves(
         figure.supxlabel(text, fontsize=8, color="0.4", x=0.99, ha="right")
     if title:
         figure.suptitle(title, fontsize=11, x=0.012, ha="left", weight="bold")
-    return _render(figure, path)
+    return render(figure, path)
 
 
 def _tiles(images: ArrayLike, scale: int | None, cell: int = _CELL) -> np.ndarray:
@@ -319,7 +319,7 @@ def _finish(page: np.ndarray, path: str | Path | None) -> np.ndarray:
     return page
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
     """A matplotlib figure of that size in inches, with no pyplot behind it."""
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -328,7 +328,7 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), dpi=120, layout=layout, facecolor="white")
 
 
-def _render(figure: Any, path: str | Path | None) -> np.ndarray:
+def render(figure: Any, path: str | Path | None) -> np.ndarray:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -336,7 +336,7 @@ def _render(figure: Any, path: str | Path | None) -> np.ndarray:
     return _finish(np.asarray(canvas.buffer_rgba())[..., :3].copy(), path)
 
 
-def _clean(axes: Any, *, grid_lines: bool = True) -> None:
+def clean(axes: Any, *, grid_lines: bool = True) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("0.6")
     axes.tick_params(labelsize=8, color="0.6", labelcolor="0.25")
@@ -353,7 +353,7 @@ def _colormap(t: float) -> Any:
     return colormaps["viridis"](0.05 + 0.85 * t)
 
 
-def _thousands(step: float) -> str:
+def thousands(step: float) -> str:
     """20000 -> 20k, 1500 -> 1.5k, 2e6 -> 2M."""
     for unit, letter in ((1e6, "M"), (1e3, "k")):
         if abs(step) >= unit:

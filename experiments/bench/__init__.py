@@ -7,5 +7,6 @@ worker.py       one contender in a process of its own; contest.py starts them an
 machine.py      the device's name, its GEMM peak, how busy it is
 table.py        results/<device>.json -> the printed table and the README's
 scaling.py      how cost grows: `make bench-scaling`
-accelerator.py  seeds side by side, bfloat16, chip peak, the time to a paper's schedule
+accelerator.py  seeds side by side, bfloat16, chip peak, the time to a paper's schedule: part of `make bench` there
+wholes.py       fit with its files, a script's first step, the scripts' memory
 """

@@ -5,9 +5,9 @@ Needs the extra `bench`; a contender that is not installed is named and left out
 """
 
 import argparse
-import importlib.metadata
 import json
 import math
+import os
 import sys
 import time
 from pathlib import Path
@@ -33,6 +33,16 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     if flags.repeats < 1:
         print(f"experiments.bench: repeats is {flags.repeats}: give 1 or more.", file=sys.stderr)
+        return 1
+
+    # Every contender is a process of its own on the same device: none may take its memory in advance.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    import jax
+
+    try:
+        images = tasks.images(flags.data)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"experiments.bench: {error} Or give --data random: steps cost the same.", file=sys.stderr)
         return 1
 
     def say(text: str) -> None:
@@ -62,12 +72,18 @@ def main(argv: list[str] | None = None) -> int:
     if not flags.no_wholes:
         from experiments.bench import wholes as whole_runs
 
-        wholes = whole_runs.rows(flags.data, max(5, flags.repeats))
-    unrest = _unrest(peaks, loads)
+        wholes = whole_runs.rows(flags.data, max(5, flags.repeats), say=say)
+    chip: list[dict[str, Any]] = []
+    if jax.default_backend() != "cpu":
+        from experiments.bench import accelerator
+        from vaegan_jax.data.dataset import Dataset
+
+        chip = accelerator.measure(accelerator.Plan(Dataset(images), real=flags.data != "random"), say=say)
+    unrest = machine.unrest(peaks, loads)
     result = {
         "device": name,
         "date": time.strftime("%Y-%m-%d"),
-        "versions": ", ".join(f"{p} {v}" for p in PACKAGES if (v := _version(p))),
+        "versions": ", ".join(f"{p} {v}" for p in PACKAGES if (v := machine.version(p))),
         "threads": machine.cores(),
         "gemm_gflops": max(peaks),
         "repeats": flags.repeats,
@@ -76,6 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         "unrest": unrest,
         "tasks": rows,
         "wholes": wholes,
+        "accelerator": chip,
     }
     out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(f"{table.heading(result)}\n\n{table.text(table.targets(result))}\n\n{table.text(table.contenders(result))}")
@@ -134,23 +151,6 @@ def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
 
 def _rounded(value: float) -> float | None:
     return None if math.isnan(value) else round(value, 2)
-
-
-def _unrest(peaks: list[float], loads: list[float]) -> str:
-    """Why the machine was not quiet; "" where it was."""
-    found = []
-    if min(peaks) < 0.9 * max(peaks):
-        found.append(f"its GEMM peak moved between {min(peaks):,.0f} and {max(peaks):,.0f} GFLOP/s")
-    if loads[0] > 0.5 * machine.cores():
-        found.append(f"the load was {loads[0]:.1f} at the start")
-    return "; ".join(found)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ Needs jax, flax, optax, orbax and numpy alone. Compiled programs are kept (exper
 """
 
 import argparse
-import contextlib
 import dataclasses
-import functools
 import importlib
 import inspect
 import json
@@ -34,9 +32,9 @@ import numpy as np
 from experiments import common
 from experiments.bench import machine, table, tasks
 from experiments.bench.ours import METRICS
-from vaegan_jax import convolution, gan, nets
+from vaegan_jax import convolution, data, gan, nets
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.loop import CAPACITY, Loop, compiler_options
+from vaegan_jax.loop import Loop, compiler_options
 
 Row = dict[str, Any]
 Run = Callable[[int], Any]  # run(n) does n steps and waits for them
@@ -44,6 +42,7 @@ Times = dict[str, list[float]]  # milliseconds a step, one value a turn
 
 SEED_LIMITS = {"vae": 2.0, "gan": 2.0, "dcgan": 5.0}  # ten seeds may take this many times as long as one
 QUALITY_LIMIT = 2.0  # bfloat16 may be this many times as far from float32 as float32's seeds are from each other
+PRODUCTS = ("forward", "gradient in x", "gradient in w")
 LOSS_FLOOR = 0.025  # of a loss's level: two seeds can end closer than that by chance
 
 # Dense TFLOP/s in (bfloat16, TF32): half of what NVIDIA's data sheets of H100 (SXM), H200 (SXM) and A100 give with
@@ -51,9 +50,7 @@ LOSS_FLOOR = 0.025  # of a loss's level: two seeds can end closer than that by c
 CHIP_TFLOPS = {
     "NVIDIA H100 80GB HBM3": (989.0, 495.0),
     "NVIDIA H200": (989.0, 495.0),
-    "NVIDIA A100-SXM4-40GB": (312.0, 156.0),
     "NVIDIA A100-SXM4-80GB": (312.0, 156.0),
-    "NVIDIA A100 80GB PCIe": (312.0, 156.0),
 }
 
 
@@ -68,19 +65,9 @@ def figure_1() -> gan.Config:
     )
 
 
-def paper(name: str) -> tuple[Any, Any, int]:
-    """(algorithm, config, steps) of a paper's full schedule, as its script has them."""
-    script = importlib.import_module(f"experiments.{name}").SCRIPT
-    return script.algorithm, script.recipes["paper"](), script.steps["paper"]
-
-
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What is measured, and for how long; a test has smaller models and sizes.
-
-    data: uint8 [N, H, W, C]; real: whether these are images (random ones cost the same, but show no quality).
-    turn: seconds of a timed turn. wide, wide_shape, gemm: the model, one example and the matrix product of `peak`.
-    """
+    """What is measured; a test has smaller models. data: uint8 [N, H, W, C], `real` images or random; turn: seconds."""
 
     data: Dataset
     real: bool
@@ -90,13 +77,10 @@ class Plan:
     quality_steps: int = 1000
     samples: int = 1000
     models: Callable[[str], tuple[Any, Any]] = tasks.ours
-    papers: Callable[[str], tuple[Any, Any, int]] = paper
+    scripts: Callable[[str], common.Script] = lambda name: importlib.import_module(f"experiments.{name}").SCRIPT
     wide: Callable[[], gan.Config] = figure_1
     wide_shape: tuple[int, int, int] = (64, 64, 3)
     gemm: int = 8192
-
-
-# Timing.
 
 
 class Steps:
@@ -107,14 +91,13 @@ class Steps:
         bare = SimpleNamespace(train_step=inspect.unwrap(algorithm.train_step))
         init = jax.jit(jax.vmap(lambda key: algorithm.init(config, key, data.x.shape[1:])))
         states = init(jax.vmap(jax.random.key)(jnp.asarray(tuple(seeds))))
-        self.loop = Loop(bare, config, data, states, tuple(seeds))
-        self.done = 0
+        self.loop, self.done = Loop(bare, config, data, states, tuple(seeds)), 0
 
     def __call__(self, n: int) -> dict[str, np.ndarray]:
         """n more steps; their metrics, name -> [S, n]."""
         parts = []
-        for start in range(0, n, CAPACITY):
-            count = min(CAPACITY, n - start)
+        for start in range(0, n, self.loop.capacity):
+            count = min(self.loop.capacity, n - start)
             parts.append((self.loop.advance(self.done, count), count))
             self.done += count
         jax.block_until_ready(self.loop.states)
@@ -128,9 +111,10 @@ def host_loop(algorithm: Any, config: Any, data: Dataset) -> Run:
     shape = (config.batches_per_step,) * (config.batches_per_step > 1) + (config.batch_size,)
     draw = np.random.default_rng(0).integers
 
-    @functools.partial(jax.jit, donate_argnums=0, compiler_options=compiler_options())
-    def step(state: Any, x: jax.Array, rows: Any, key: jax.Array, i: Any) -> tuple[Any, Any]:
+    def one(state: Any, x: jax.Array, rows: Any, key: jax.Array, i: Any) -> tuple[Any, Any]:
         return algorithm.train_step(config, state, {"x": x[rows]}, jax.random.fold_in(key, i))
+
+    step = jax.jit(one, donate_argnums=0, compiler_options=compiler_options())
 
     def run(n: int) -> None:
         nonlocal state, done
@@ -142,82 +126,65 @@ def host_loop(algorithm: Any, config: Any, data: Dataset) -> Run:
     return run
 
 
-def _seconds(run: Run, n: int) -> float:
-    begin = time.perf_counter()
-    run(n)
-    return time.perf_counter() - begin
-
-
 def in_turns(runs: dict[str, Any], plan: Plan) -> tuple[Times, dict[str, int]]:
     """Each Run's milliseconds a step, in turns A B A B ...; and how many of its steps were timed."""
+
+    def timed(run: Run, n: int) -> float:
+        begin = time.perf_counter()
+        run(n)
+        return time.perf_counter() - begin
+
     counts = {}
     for name, run in runs.items():
         run(1)  # compiles
         n = 4
         for _ in range(2):  # the first guess is from a few steps alone
-            n = max(1, int(n * plan.turn / _seconds(run, n)))
+            n = max(1, int(n * plan.turn / timed(run, n)))
         counts[name] = n
     times: Times = {name: [] for name in runs}
     for _ in range(plan.repeats):
         for name, run in runs.items():
-            times[name].append(1000 * _seconds(run, counts[name]) / counts[name])
+            times[name].append(1000 * timed(run, counts[name]) / counts[name])
     return times, {name: plan.repeats * n for name, n in counts.items()}
 
 
-# Rows: "values" are numbers of one kind, "met" is None where there is no target or nothing was measured.
-
-
 def row(task: str, against: str, values: list[float], text: str, least: str = "-", met: bool | None = None) -> Row:
+    """values: numbers of one kind. met: None where there is no target or nothing was measured."""
     return {"task": task, "against": against, "least": least, "values": values, "text": text, "met": met}
 
 
 def ratio(task: str, against: str, below: list[float], above: list[float], times: Times, limit: float = 0) -> Row:
     """above / below of each turn, which must be at most `limit` where one is given; with the times beside it."""
     found = table.ratios(below, above)
-    text = f"{table.spread(found)}: {_each(times)}"
-    if not limit:
-        return row(task, against, found, text)
-    return row(task, against, found, text, f"at most {limit:g}x", statistics.median(found) <= limit)
-
-
-def _each(times: Times) -> str:
-    """`one 0.12, all 0.21 ms a step`."""
-    return ", ".join(f"{name} {statistics.median(ms):.3g}" for name, ms in times.items()) + " ms a step"
-
-
-# Seeds, and how a convolution is lowered under vmap.
+    each = ", ".join(f"{name} {statistics.median(ms):.3g}" for name, ms in times.items())
+    target: Any = (f"at most {limit:g}x", statistics.median(found) <= limit) if limit else ()
+    return row(task, against, found, f"{table.spread(found)}: {each} ms a step", *target)
 
 
 def lowering(kind: str) -> Any:
-    """Within it convolutions are traced as XLA's own ("native"), as products of patches ("GEMM"), or ("") as ever."""
-    forms: dict[str, Any] = {
-        "native": (convolution._convolve_native, convolution._spread_native, convolution._correlate_native),
-        "GEMM": (convolution._convolve_patches, convolution._spread_cpu, convolution._correlate_patches),
-    }
-    if not kind:
-        return contextlib.nullcontext()
-    named = dict(zip(("_convolve", "_spread", "_correlate"), forms[kind], strict=True))
-    everywhere: dict[str, Any] = {name + place: f for name, f in named.items() for place in ("_cpu", "_native")}
+    """Within it convolutions are traced as XLA's own ("native") or as matrix products of patches ("GEMM")."""
+    c = convolution
+    native = {"convolve": c._convolve_native, "spread": c._spread_native, "correlate": c._correlate_native}
+    gemm = {"convolve": c._convolve_patches, "spread": c._spread_cpu, "correlate": c._correlate_patches}
+    forms = {"native": native, "GEMM": gemm}[kind].items()
+    everywhere: Any = {f"_{name}_{place}": form for name, form in forms for place in ("cpu", "native")}
     return mock.patch.multiple(convolution, **everywhere)
 
 
 def seeds(plan: Plan, name: str) -> list[Row]:
     """Many seeds against one, for DCGAN against the faster lowering's one: a row for each lowering."""
     algorithm, config = plan.models(name)
-    kinds = ("native", "GEMM") if name == "dcgan" else ("",)
-    runs = {}
+    kinds, runs, rows = ("native", "GEMM")[: 2 if name == "dcgan" else 1], {}, []
     for kind in kinds:
-        for label, which in (("one", (0,)), ("all", tuple(range(plan.seeds)))):
-            runs[kind, label] = Steps(algorithm, config, plan.data, which)
+        for count in (1, plan.seeds):
+            runs[f"{kind} {count}"] = Steps(algorithm, config, plan.data, range(count))
             with lowering(kind):
-                runs[kind, label](1)  # traced here, once
-    times, _ = in_turns({f"{kind} {label}": run for (kind, label), run in runs.items()}, plan)
-    one = min((times[f"{kind} one"] for kind in kinds), key=statistics.median)
-    rows = []
+                runs[f"{kind} {count}"](1)  # traced here, once
+    times, _ = in_turns(runs, plan)
+    one = min((times[f"{kind} 1"] for kind in kinds), key=statistics.median)
     for kind in kinds:
-        pair = {label: times[f"{kind} {label}"] for label in ("one", "all")}
-        title = f"{tasks.TASKS[name].title}, {plan.seeds} seeds {kind}".rstrip()
-        rows.append(ratio(title, "one seed", one, pair["all"], pair, SEED_LIMITS[name]))
+        title = f"{tasks.TASKS[name].title}, {plan.seeds} seeds" + (f", {kind}" if len(kinds) > 1 else "")
+        rows.append(ratio(title, "one seed", one, times[f"{kind} {plan.seeds}"], times, SEED_LIMITS[name]))
     return rows
 
 
@@ -234,31 +201,27 @@ def convolutions(plan: Plan, name: str) -> list[Row]:
         geo = convolution.geometry((size, size), net.kernel, (2, 2), "SAME")
         shapes = [(size, size, width), (width, features), (*geo.out, features)]
         shapes = [(config.batch_size, *shapes[0]), (*net.kernel, *shapes[1]), (config.batch_size, *shapes[2])]
-        for product in ("forward", "gradient in x", "gradient in w"):
+        for product in PRODUCTS:
             runs = {f"{k} {n}": _product(k, product, geo, shapes, n) for k in kinds for n in (1, plan.seeds)}
-            times, _ = in_turns(runs, plan)
+            times, _ = in_turns(runs, dataclasses.replace(plan, turn=plan.turn / 4))  # there are many
             native, gemm = (times[f"{kind} {plan.seeds}"] for kind in kinds)
             rows.append(ratio(f"{size}x{size}, {width}-{features}, {product}, GEMM", against, gemm, native, times))
-            found = [statistics.median(ms) for ms in (native, gemm)]
-            found += [min(found), plan.seeds * statistics.median(times["native 1"])]
+            a, b, alone = (statistics.median(ms) for ms in (native, gemm, times["native 1"]))
+            found = (a, b, min(a, b), plan.seeds * alone)
             sums = {kind: total + ms for (kind, total), ms in zip(sums.items(), found, strict=True)}
         size, width = geo.out[0], features
-    text = ", ".join(f"{kind} {ms:.3g}" for kind, ms in sums.items())
-    text = f"{min(kinds, key=lambda kind: sums[kind])} wins: {text} ms"
-    return [*rows, row("all of these, GEMM", against, [sums["native"] / sums["GEMM"]], text)]
+    winner, each = min(kinds, key=lambda k: sums[k]), ", ".join(f"{kind} {ms:.3g}" for kind, ms in sums.items())
+    return [*rows, row("all of these, GEMM", against, [sums["native"] / sums["GEMM"]], f"{winner} wins: {each} ms")]
 
 
 def _product(kind: str, product: str, geo: convolution.Geometry, shapes: Any, seeds: int) -> Run:
     """run(n): n calls of one product; x, w and the cotangent g have an axis of seeds where there are several."""
 
     def one(x: jax.Array, w: jax.Array, g: jax.Array) -> jax.Array:
-        if product == "forward":
-            return convolution.convolve(geo, x, w)
-        _, pull = jax.vjp(functools.partial(convolution.convolve, geo), x, w)
-        return pull(g)[("gradient in x", "gradient in w").index(product)]
+        y, pull = jax.vjp(lambda x, w: convolution.convolve(geo, x, w), x, w)
+        return (y, *pull(g))[PRODUCTS.index(product)]  # the other two are dropped by the compiler
 
-    front = (seeds,) * (seeds > 1)
-    keys = jax.random.split(jax.random.key(0), 3)
+    front, keys = (seeds,) * (seeds > 1), jax.random.split(jax.random.key(0), 3)
     arrays = [jax.random.normal(key, (*front, *shape)) for key, shape in zip(keys, shapes, strict=True)]
     call = jax.jit(jax.vmap(one) if front else one, compiler_options=compiler_options())
     with lowering(kind):
@@ -272,14 +235,10 @@ def _product(kind: str, product: str, geo: convolution.Geometry, shapes: Any, se
     return run
 
 
-# The precision, the chip, the loop, the schedules.
-
-
 def in_dtype(config: Any, dtype: str) -> Any:
     """The config with every net computing in `dtype`; parameters stay float32."""
-    fields = {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
-    modules = {name: net.clone(dtype=dtype) for name, net in fields.items() if isinstance(net, nn.Module)}
-    return dataclasses.replace(config, **modules)
+    fields = vars(config).items()
+    return dataclasses.replace(config, **{n: net.clone(dtype=dtype) for n, net in fields if isinstance(net, nn.Module)})
 
 
 def bfloat16(plan: Plan, name: str) -> list[Row]:
@@ -300,8 +259,7 @@ def statistics_of(plan: Plan, name: str, config: Any, run: Steps) -> dict[str, A
     """Of a fresh run, trained here: its samples' mean and variance a pixel, its losses over the last quarter."""
     metrics = run(plan.quality_steps)
     x = plan.models(name)[0].sample(config, run.loop.state(0), jax.random.key(7), plan.samples)
-    last = -max(1, plan.quality_steps // 4)
-    losses = {metric: metrics[metric][0, last:].mean() for metric in METRICS[name]}
+    losses = {metric: metrics[metric][0, -max(1, plan.quality_steps // 4) :].mean() for metric in METRICS[name]}
     return {"mean": np.asarray(x).mean(axis=0), "variance": np.asarray(x).var(axis=0), **losses}
 
 
@@ -331,14 +289,10 @@ def dcgan_flops(config: gan.Config, shape: tuple[int, ...]) -> float:
     """
     up, down = config.generator.channels, config.discriminator.channels
     taps, side = config.generator.kernel[0] * config.generator.kernel[1], shape[0] // 2 ** len(up)
-    g, d = [config.latents * side**2 * up[0]], []
-    for a, b in zip(up, (*up[1:], shape[2]), strict=True):
-        g.append(side**2 * taps * a * b)
-        side *= 2
-    for a, b in zip((shape[2], *down), down, strict=False):
-        side //= 2
-        d.append(side**2 * taps * a * b)
-    d.append(side**2 * down[-1])
+    ups, downs = zip(up, (*up[1:], shape[2]), strict=True), zip((shape[2], *down[:-1]), down, strict=True)
+    g = [config.latents * side**2 * up[0], *((side << i) ** 2 * taps * a * b for i, (a, b) in enumerate(ups))]
+    d = [(shape[0] >> i) ** 2 * taps * a * b for i, (a, b) in enumerate(downs, 1)]
+    d.append((shape[0] >> len(down)) ** 2 * down[-1])
     return 2.0 * config.batch_size * (4 * sum(g) - g[0] + 8 * sum(d) - 2 * d[0])
 
 
@@ -348,12 +302,11 @@ def peak(plan: Plan, dtype: str) -> list[Row]:
     x = np.random.default_rng(0).integers(0, 256, (2 * config.batch_size, *plan.wide_shape), np.uint8)
     times, _ = in_turns({"step": Steps(gan, config, Dataset(x))}, plan)
     reached = [dcgan_flops(config, plan.wide_shape) / (ms / 1000) / 1e12 for ms in times["step"]]
-    peaks = {f"GEMM {plan.gemm}, measured": machine.gemm_gflops(plan.gemm, dtype) / 1000}
-    peaks["data sheet, dense"] = CHIP_TFLOPS.get(device, (0.0, 0.0))[dtype == "float32"]
+    measured, sheet = machine.gemm_gflops(plan.gemm, dtype) / 1000, CHIP_TFLOPS.get(device, (0, 0))[dtype == "float32"]
     rows = []
-    for against, full in peaks.items():
+    for against, full in ((f"GEMM {plan.gemm}, measured", measured), ("data sheet, dense", sheet)):
         shares = [value / full for value in reached] if full else []
-        text = f"{table.spread(shares)}: {statistics.median(reached):.3g} of {full:.3g} TFLOP/s, {_each(times)}"
+        text = f"{table.spread(shares)}: {statistics.median(reached):.3g} of {full:.3g} TFLOP/s"
         title = f"DCGAN {plan.wide_shape[0]}x{plan.wide_shape[1]}, batch {config.batch_size}, {dtype}"
         rows.append(row(title, against, shares, text if full else f"not known for {device}"))
     return rows
@@ -369,8 +322,9 @@ def scan(plan: Plan, name: str) -> list[Row]:
 
 def schedule(plan: Plan, name: str) -> list[Row]:
     """Seconds that the steps of a paper's full schedule take, without what fit adds (see wholes)."""
-    algorithm, config, steps = plan.papers(name)
-    times, counts = in_turns({"step": Steps(algorithm, config, plan.data)}, plan)
+    paper = plan.scripts(name)
+    steps = paper.steps["paper"]
+    times, counts = in_turns({"step": Steps(paper.algorithm, paper.recipes["paper"](), plan.data)}, plan)
     seconds = [steps * ms / 1000 for ms in times["step"]]
     unit, length = ("h", 3600) if statistics.median(seconds) >= 7200 else ("min", 60)
     text = f"{table.spread([s / length for s in seconds])} {unit}, extrapolated from {counts['step']:,} measured steps"
@@ -385,47 +339,25 @@ PARTS: dict[str, tuple[Callable[[Plan, str], list[Row]], tuple[str, ...]]] = {
     "scan": (scan, tuple(tasks.TASKS)),
     "schedule": (schedule, tuple(tasks.TASKS)),
 }
-"""Name -> (measure, what of), for measure(plan, what)."""
 
 
 def measure(
     plan: Plan, only: Sequence[str] = tuple(PARTS), budget: float = 400, say: Callable[[str], Any] = lambda text: None
 ) -> list[Row]:
-    """The rows of the parts, each with its "part". What fails is a row with the reason, and the others go on.
-
-    budget: seconds after which nothing is begun; the last one begun may take a minute more.
-    """
+    """The rows of the parts, each with its "part"; a failure is a row too. After `budget` seconds nothing is begun."""
     begin, rows = time.perf_counter(), []
-    for part, argument in ((part, argument) for part in only for argument in PARTS[part][1]):
+    for part, what in [(name, what) for name in PARTS if name in only for what in PARTS[name][1]]:
         spent = time.perf_counter() - begin
-        say(f"{spent:4.0f} s  {part} {argument}")
-        if spent > budget:
-            found = [row(f"{part} {argument}", "-", [], f"not run: the {budget:.0f} s were spent")]
-        else:
-            try:
-                found = PARTS[part][0](plan, argument)
-            except Exception as error:  # out of memory, or what this backend lacks
-                reason = f"failed: {type(error).__name__}: {error}".splitlines()[0][:160]
-                say(f"        {reason}")
-                found = [row(f"{part} {argument}", "-", [], reason, met=False)]
+        say(f"{spent:4.0f} s  {part} {what}")
+        try:
+            skipped = [row(f"{part} {what}", "-", [], f"not run: the {budget:.0f} s were spent")]
+            found = PARTS[part][0](plan, what) if spent < budget else skipped
+        except Exception as error:  # out of memory, or what this backend lacks
+            reason = f"failed: {type(error).__name__}: {error}".splitlines()[0][:160]
+            say(f"        {reason}")
+            found = [row(f"{part} {what}", "-", [], reason, met=False)]
         rows += [{"part": part, **r} for r in found]
     return rows
-
-
-def lines(rows: list[Row]) -> list[list[str]]:
-    """For table.text and table.markdown."""
-    head = ["task", "against", "at least", "measured: median (range)", "met"]
-    met = {True: "yes", False: "no", None: "-"}
-    return [head, *([r["task"], r["against"], r["least"], r["text"], met[r["met"]]] for r in rows)]
-
-
-def images(path: Path | None) -> tuple[Dataset, bool]:
-    """(data, whether it is real): an npz or an IDX file of uint8 images, or random ones."""
-    if path is None:
-        return Dataset(tasks.images("random")), False
-    from vaegan_jax import data
-
-    return data.load(f"{'npz' if path.suffix == '.npz' else 'idx'}:{path}"), True
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -437,20 +369,22 @@ def main(argv: list[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     common.use_compilation_cache()
     try:
-        plan = Plan(*images(flags.images))
+        scheme = "npz" if str(flags.images).endswith(".npz") else "idx"
+        x = data.load(f"{scheme}:{flags.images}") if flags.images else Dataset(tasks.images("random"))
     except (ValueError, OSError) as error:
         print(f"experiments.bench.accelerator: {error}", file=sys.stderr)
         return 1
-    plan = dataclasses.replace(plan, repeats=2, turn=0.1, quality_steps=100) if flags.quick else plan
+    sizes: Any = {"repeats": 2, "turn": 0.1, "quality_steps": 100} if flags.quick else {}
+    plan = dataclasses.replace(Plan(x, real=flags.images is not None), **sizes)
     rows = measure(plan, flags.only, say=lambda text: print(text, file=sys.stderr, flush=True))
     name = machine.device_name()
-    result = {"device": name, "date": time.strftime("%Y-%m-%d"), "versions": f"jax {jax.__version__}"}
+    result: Row = {"device": name, "date": time.strftime("%Y-%m-%d"), "versions": f"jax {jax.__version__}"}
     result |= {"repeats": plan.repeats, "source": str(flags.images or "random"), "accelerator": rows}
     # In a folder of its own: table.load reads every file of results/ as a contest's.
     out = flags.out or table.RESULTS / "accelerator" / f"{machine.slug(name)}.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(f"{name}\n\n{table.text(lines(rows))}\n\nwritten: {out}")
+    print(f"{name}\n\n{table.text(table.targets({'tasks': {}, 'accelerator': rows}))}\n\nwritten: {out}")
     return 0
 
 

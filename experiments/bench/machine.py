@@ -1,12 +1,16 @@
 """The machine under the benchmark: its name, its matrix-product peak, its load; and the operations of a program."""
 
+import importlib.metadata
 import math
 import os
 import platform
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def device_name() -> str:
@@ -39,7 +43,7 @@ def gemm_gflops(size: int = 2048, dtype: str = "float32", repeats: int = 5) -> f
     import jax
     import jax.numpy as jnp
 
-    a = jnp.ones((size, size), dtype)
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), dtype)  # ones would flatter a GPU's clock
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
     best = math.inf
@@ -53,6 +57,29 @@ def gemm_gflops(size: int = 2048, dtype: str = "float32", repeats: int = 5) -> f
 def load() -> float:
     """Processes that were running or waiting over the last minute; nan where the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
+
+
+def mib(maxrss: int) -> float:
+    """What getrusage calls ru_maxrss (kilobytes, on a Mac bytes) in MiB."""
+    return maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def unrest(peaks: list[float], loads: list[float]) -> str:
+    """Why the machine was not quiet, by its GEMM peaks and loads over a benchmark; "" where it was."""
+    found = []
+    if min(peaks) < 0.9 * max(peaks):
+        found.append(f"its GEMM peak moved between {min(peaks):,.0f} and {max(peaks):,.0f} GFLOP/s")
+    if loads[0] > 0.5 * cores():
+        found.append(f"the load was {loads[0]:.1f} at the start")
+    return "; ".join(found)
+
+
+def version(package: str) -> str:
+    """The installed version, or ""."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 _DEFINITION = re.compile(r"%([\w.-]+) = \(?\w+\[([\d,]*)\]")

@@ -85,9 +85,9 @@ def targets(result: Row) -> list[list[str]]:
             share = [row["gflop"] / (ms / 1000) / result["gemm_gflops"] for ms in ours]
             met = "yes" if statistics.median(share) >= 0.5 else "no"
             lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", spread(share), met])
-    for whole in result.get("wholes", []):
-        met = "yes" if whole["met"] else "no"
-        lines.append([whole["task"], whole["against"], whole["least"], whole["text"], met])
+    for row in [*result.get("wholes", []), *result.get("accelerator", [])]:
+        met = {True: "yes", False: "no", None: "-"}[row["met"]]
+        lines.append([row["task"], row["against"], row["least"], row["text"], met])
     return lines
 
 

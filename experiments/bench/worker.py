@@ -14,6 +14,8 @@ import time
 import traceback
 from typing import Any
 
+from experiments.bench import machine
+
 
 def main(task: str, contender: str, source: str, seed: int) -> int:
     # Libraries print where they like: answers go to a copy of stdout, everything else to the log on stderr.
@@ -53,8 +55,7 @@ def _first(advance: Any) -> float:
 
 def _peak_mib() -> float:
     """The most memory that this process ever had resident."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+    return machine.mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 if __name__ == "__main__":
