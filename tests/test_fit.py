@@ -170,16 +170,6 @@ def test_it_learns(digits):
     assert run.metrics["elbo"][0, -1] > run.metrics["elbo"][0, 0] + 1
 
 
-def test_a_step_is_traced_once_in_a_run(digits, tmp_path, monkeypatch):
-    """Whatever the lengths of the chunks; a retrace at every chunk was found in a popular repository."""
-    traces = []
-    check = state.check_batch
-    monkeypatch.setattr(state, "check_batch", lambda *args: (traces.append(1), check(*args)))
-    config = vae.Config(**{**vars(SMALL), "latents": 5})
-    fit.fit(vae, config, digits, steps=57, log_every=5, checkpoint_every=13, workdir=tmp_path, progress=False)
-    assert len(traces) == 1
-
-
 def test_initial_states_are_used_and_stay_the_callers():
     module, config = recorder()
     given = jax.tree.map(lambda leaf: leaf[None], module.init(config, jax.random.key(0), (1,)))

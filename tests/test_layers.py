@@ -1,11 +1,15 @@
-"""Conv and ConvTranspose are flax.linen's in values and gradients of any order."""
+"""Conv and ConvTranspose are flax.linen's: values, gradients of any order, small and large, in scan, under vmap."""
+
+import functools
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
+from vaegan_jax import convolution
 from vaegan_jax.layers import Conv, ConvTranspose, Maxout
 
 CASES = [
@@ -18,76 +22,164 @@ CASES = [
 ]
 
 
-def pair(kind, kernel, strides, padding):
+KINDS = ["conv", "transpose", "adjoint"]
+
+
+def pair(kind, kernel, strides, padding="SAME", features=4, **options):
     if kind == "conv":
-        return Conv(4, kernel, strides, padding), nn.Conv(4, kernel, strides, padding)
+        return tuple(layer(features, kernel, strides, padding, **options) for layer in (Conv, nn.Conv))
     strides = (strides, strides) if isinstance(strides, int) else strides
-    flip = kind == "adjoint"
-    return (
-        ConvTranspose(4, kernel, strides, padding, transpose_kernel=flip),
-        nn.ConvTranspose(4, kernel, strides, padding, transpose_kernel=flip),
-    )
+    options["transpose_kernel"] = kind == "adjoint"
+    return tuple(layer(features, kernel, strides, padding, **options) for layer in (ConvTranspose, nn.ConvTranspose))
 
 
-@pytest.mark.parametrize("kind", ["conv", "transpose", "adjoint"])
+def normal(*shape, sd=1.0):
+    return np.random.default_rng(0).normal(0, sd, shape).astype(np.float32)
+
+
+def parameters(ours, theirs, x):
+    """One tree that both nets take."""
+    one, other = (jax.eval_shape(net.init, jax.random.key(0), x) for net in (theirs, ours))
+    chex.assert_trees_all_equal_shapes_and_dtypes(one, other)
+    return jax.tree.map(lambda leaf: normal(*leaf.shape, sd=0.3), one)
+
+
+def value_and_slopes(net, params, x):
+    """Output, and the gradients of a smooth function of it in the parameters and in x."""
+
+    def loss(params, x):
+        y = net.apply(params, x).astype(jnp.float32)
+        return jnp.sin(y).sum(), y
+
+    slopes, y = jax.grad(loss, (0, 1), has_aux=True)(params, x)
+    return y, slopes
+
+
+def penalty_slopes(net, params, x):
+    """The gradients of the squared norm of a gradient: every product, differentiated by both of its operands."""
+
+    def penalty(params, x):
+        slopes = jax.grad(lambda params, x: jnp.tanh(net.apply(params, x)).sum(), (0, 1))(params, x)
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(slopes))
+
+    return jax.grad(penalty, (0, 1))(params, x)
+
+
+def check(of, ours, theirs, x, rtol=2e-5, atol=2e-5):
+    """of(net, params, x) is the same for both nets."""
+    params = parameters(ours, theirs, x)
+    found, expected = (jax.jit(functools.partial(of, net))(params, x) for net in (ours, theirs))
+    chex.assert_trees_all_equal_shapes_and_dtypes(found, expected)
+    chex.assert_trees_all_close(found, expected, rtol=rtol, atol=atol)
+
+
+@pytest.fixture(params=["patches", "plain"])
+def form(request, monkeypatch):
+    """Both forms that a product takes on a CPU, whatever its size: the first is that of small ones."""
+    monkeypatch.setattr(convolution, "_plain_wins", lambda *_: request.param == "plain")
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("kernel", "strides", "padding"), CASES)
 def test_equals_linen(kind, kernel, strides, padding):
-    ours, theirs = pair(kind, kernel, strides, padding)
-    x = jax.random.normal(jax.random.key(0), (2, 9, 7, 3))
-    params = theirs.init(jax.random.key(1), x)
-    chex.assert_trees_all_equal_shapes(params, ours.init(jax.random.key(1), x))
+    check(value_and_slopes, *pair(kind, kernel, strides, padding), normal(2, 9, 7, 3))
 
-    def both(net):
-        def loss(params, x):
-            return jnp.sum(jnp.sin(net.apply(params, x)))
 
-        return jax.jit(lambda p, x: (net.apply(p, x), jax.grad(loss, (0, 1))(p, x)))(params, x)
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradient_of_a_gradient_equals_linen(form, kind):
+    check(penalty_slopes, *pair(kind, (5, 4), 2), normal(2, 7, 6, 3), rtol=1e-4, atol=1e-4)
 
-    chex.assert_trees_all_close(both(ours), both(theirs), atol=2e-5, rtol=2e-5)
+
+def test_a_large_product_is_xlas_own_and_equals_linen():
+    """Above the threshold of 0.3 GFLOP, where the patches would be memory's work."""
+    ours, theirs = pair("conv", (5, 5), 2, features=64)
+    x = normal(64, 14, 14, 32)
+    params = parameters(ours, theirs, x)
+    found, expected = (
+        jax.jit(functools.partial(value_and_slopes, net)).lower(params, x).compile() for net in (ours, theirs)
+    )
+    assert found.as_text().count(" convolution(") == 2  # forward and the kernel's gradient; x's is a matrix product
+    chex.assert_trees_all_close(found(params, x), expected(params, x), rtol=1e-4, atol=2e-3)  # of sums over 3136
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_of_seeds_equals_linen_one_at_a_time(form, kind):
+    ours, theirs = pair(kind, (5, 5), 2)
+    x = normal(3, 2, 8, 7, 3)
+    params = jax.tree.map(lambda p: np.stack([p, p + 0.1, -p]), parameters(ours, theirs, x[0]))
+    found = jax.jit(jax.vmap(functools.partial(value_and_slopes, ours)))(params, x)
+    one = jax.jit(functools.partial(value_and_slopes, theirs))
+    each = [one(jax.tree.map(lambda p, i=i: p[i], params), x[i]) for i in range(3)]
+    chex.assert_trees_all_close(found, jax.tree.map(lambda *v: jnp.stack(v), *each), rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", ["conv", "transpose"])
-def test_gradient_of_a_gradient_equals_linen(kind):
-    ours, theirs = pair(kind, (5, 5), 2, "SAME")
-    x = jax.random.normal(jax.random.key(0), (2, 8, 8, 3))
-    params = theirs.init(jax.random.key(1), x)
+def test_steps_in_a_scan_equal_linen_outside(form, kind):
+    """Three steps of gradient descent, each on its own batch."""
+    ours, theirs = pair(kind, (3, 3), 2)
+    batches = normal(3, 2, 6, 6, 3)
 
-    def penalty(net):
-        def inner(params):
-            g = jax.grad(lambda x: jnp.sum(jnp.tanh(net.apply(params, x))))(x)
-            return jnp.sum(g**2)
+    def step(net, params, x):
+        _, (slope, _) = value_and_slopes(net, params, x)
+        return jax.tree.map(lambda p, s: p - 0.01 * s, params, slope), net.apply(params, x)
 
-        return jax.jit(jax.grad(inner))(params)
-
-    chex.assert_trees_all_close(penalty(ours), penalty(theirs), atol=1e-4, rtol=1e-4)
-
-
-def test_a_batch_of_seeds_equals_one_at_a_time():
-    net = Conv(4, (5, 5), 2)
-    x = jax.random.normal(jax.random.key(0), (3, 2, 8, 8, 3))
-    params = jax.vmap(lambda k: net.init(k, x[0]))(jax.random.split(jax.random.key(1), 3))
-    batched = jax.vmap(net.apply)(params, x)
-    for i in range(3):
-        one = net.apply(jax.tree.map(lambda p, i=i: p[i], params), x[i])
-        chex.assert_trees_all_close(batched[i], one, atol=1e-5)
+    start = parameters(ours, theirs, batches[0])
+    params, outputs = jax.jit(lambda p, xs: jax.lax.scan(functools.partial(step, ours), p, xs))(start, batches)
+    one, expected = jax.jit(functools.partial(step, theirs)), []
+    for x in batches:
+        start, y = one(start, x)
+        expected.append(y)
+    chex.assert_trees_all_close((params, outputs), (start, jnp.stack(expected)), rtol=1e-4, atol=1e-4)
 
 
-def test_no_native_convolution_is_left_on_a_cpu():
-    net = ConvTranspose(4, (5, 5), (2, 2))
-    x = jnp.ones((2, 4, 4, 3))
-    params = net.init(jax.random.key(0), x)
-    text = jax.jit(jax.grad(lambda p: net.apply(p, x).sum())).lower(params).compile().as_text()
-    assert " convolution(" not in text
-    native = nn.ConvTranspose(4, (5, 5), (2, 2))
-    assert " convolution(" in jax.jit(native.apply).lower(params, x).compile().as_text()
+@pytest.mark.parametrize("kind", ["conv", "transpose"])
+@pytest.mark.parametrize(
+    ("options", "shape", "tolerance"),
+    [
+        ({"use_bias": False}, (6, 5, 3), 2e-5),
+        ({"dtype": jnp.bfloat16}, (2, 1, 3, 6, 5, 3), 0.05),  # 8 bits
+        ({"precision": jax.lax.Precision.HIGHEST}, (2, 6, 5, 3), 2e-5),
+        ({"kernel_dilation": (2, 3), "strides": 1}, (2, 9, 8, 3), 2e-5),
+    ],
+    ids=["no bias, no batch axis", "bfloat16, three batch axes", "precision", "dilation"],
+)
+def test_options_and_batch_axes_are_linens(kind, options, shape, tolerance):
+    options = {"kernel": (3, 3), "strides": 2} | options
+    check(value_and_slopes, *pair(kind, **options), normal(*shape), rtol=tolerance, atol=tolerance)
 
 
-def test_groups_and_dilation_are_linens():
-    x = jax.random.normal(jax.random.key(0), (2, 9, 7, 4))
-    for options in ({"feature_group_count": 2}, {"kernel_dilation": 2}, {"padding": "CIRCULAR"}):
-        ours, theirs = Conv(4, (3, 3), **options), nn.Conv(4, (3, 3), **options)
-        params = theirs.init(jax.random.key(1), x)
-        chex.assert_trees_all_close(ours.apply(params, x), theirs.apply(params, x), atol=1e-5)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mask_on_the_kernel_is_linens(kind):
+    ends = (4, 3) if kind == "adjoint" else (3, 4)
+    mask = np.random.default_rng(1).integers(0, 2, (3, 3, *ends)).astype(np.float32)
+    check(value_and_slopes, *pair(kind, (3, 3), 2, mask=mask), normal(2, 6, 5, 3))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("conv", {"feature_group_count": 2}),
+        ("conv", {"input_dilation": 2, "padding": 1}),
+        ("conv", {"padding": "REFLECT"}),
+        ("conv", {"padding": "CIRCULAR"}),
+        ("transpose", {"padding": "CIRCULAR"}),
+    ],
+)
+def test_groups_and_other_kinds_of_convolution_are_linens(kind, options):
+    check(value_and_slopes, *pair(kind, (3, 3), 1, **options), normal(2, 6, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernel", "padding", "shape"),
+    [
+        ("conv", (12, 12), "VALID", (2, 9, 7, 3)),  # a kernel beyond the image
+        ("conv", (3, 3), "SAME", (2, 0, 7, 3)),
+        ("transpose", (3, 3), "SAME", (2, 0, 7, 3)),
+        ("transpose", (3, 3), "SAME", (0, 9, 7, 3)),
+    ],
+)
+def test_empty_images_and_batches_are_linens(kind, kernel, padding, shape):
+    check(value_and_slopes, *pair(kind, kernel, 1, padding), normal(*shape))
 
 
 def test_forward_mode_is_refused():

@@ -352,3 +352,17 @@ BAD_CONFIGS = [
 def test_bad_configs_get_a_sentence(bad, sentence):
     with pytest.raises(ValueError, match=sentence):
         config(**bad)
+
+
+def test_each_critic_step_has_dropout_masks_of_its_own():
+    """With all inputs dropped by half, a step leaves half of the rows of the first kernel; five steps, 1 in 32."""
+    net = nets.MaxoutDiscriminator(
+        hidden=(4,), pieces=2, keep=(0.5, 1.0), kernel_init=nets.Normal(0.1), feature_layer="hidden0"
+    )
+    nothing = nets.MLPGenerator(hidden=(), kernel_init=nets.Constant(0.0))  # its samples move no first kernel
+    slow = Optimizer("sgd", 1e-3, momentum=0.0)
+    wide = config(discriminator=net, generator=nothing, discriminator_optimizer=slow, clip=None, n_critic=5)
+    start = wgan.init(wide, jax.random.key(1), (400,))
+    after, _ = wgan.train_step(wide, start, {"x": np.ones((5, 1, 400), np.float32)}, jax.random.key(2))
+    moved, old = (s.discriminator.params["hidden0"]["pieces"]["kernel"] for s in (after, start))
+    np.testing.assert_allclose((moved != old).any(axis=1).mean(), 1 - 0.5**5, atol=0.03)

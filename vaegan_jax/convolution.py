@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from jax import lax
 
 _DIMS = ("NHWC", "HWIO", "NHWC")
+TAPS = 64  # of a kernel that is written out tap by tap: beyond, compilation takes longer than is ever won
 
 
 class Geometry(NamedTuple):
@@ -108,6 +109,8 @@ def _convolve_native(geo: Geometry, x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def _spread_cpu(geo: Geometry, g: jax.Array, w: jax.Array) -> jax.Array:
+    if math.prod(geo.kernel) > TAPS:
+        return _spread_native(geo, g, w)
     (kh, kw), (sh, sw), (oh, ow) = geo.kernel, geo.strides, geo.out
     batch, channels = g.shape[0], w.shape[2]
     rows, cols = -(-geo.size[0] // sh), -(-geo.size[1] // sw)
