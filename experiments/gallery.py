@@ -14,12 +14,12 @@ import jax
 import numpy as np
 
 import vaegan_jax
+from experiments import common
 from experiments.neighbours import neighbours
 from vaegan_jax import data, fit, plots
 
 TITLES = {"vae": "VAE", "gan": "GAN", "dcgan": "DCGAN", "wgan": "WGAN", "vaegan": "VAE/GAN"}
-SAMPLES = 1000  # judged; the first SHOWN are shown
-SHOWN = 36
+SHOWN = 36  # of the samples that are judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("workdirs", nargs="*", type=Path, default=[Path("runs") / f"{name}-mnist" for name in TITLES])
     parser.add_argument("--out", type=Path, default=Path("runs") / "gallery.png")
     flags = parser.parse_args(argv)
+    common.return_freed_memory()
     blocks, rows = [], ["| model | steps | on test images | samples |", "|---|---|---|---|"]
     try:
         for workdir in flags.workdirs:
@@ -48,7 +49,7 @@ def _one(workdir: Path) -> tuple[str, np.ndarray, str]:
     model = vaegan_jax.load(workdir)
     name = json.loads((workdir / "config.json").read_text())["data"]["name"]
     train, test = data.load(name), data.load(name, "test")
-    samples = np.asarray(model.sample(jax.random.key(4), SAMPLES))
+    samples = np.asarray(model.sample(jax.random.key(4), common.SAMPLES))
     title = TITLES.get(workdir.name.partition("-")[0], workdir.name)
     measured = fit.validate(model.algorithm, model.config, model.state, test)
     numbers = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in measured.items())

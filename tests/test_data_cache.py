@@ -204,7 +204,7 @@ def test_a_prepared_set_with_options(world):
 
 def test_prepared_refusals(world):
     prepare_pictures(world / "tfds", [(4, 4, 3)])
-    with pytest.raises(data.DataError, match=r"faces has the splits \['train', 'validation'\]; got 'test'"):
+    with pytest.raises(data.DataError, match=r"faces has the splits 'train' and 'validation'; got 'test'"):
         data.load("faces", "test")
     about = world / "tfds" / "faces" / "1.0.0" / "dataset_info.json"
     text = about.read_text()

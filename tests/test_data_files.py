@@ -76,7 +76,7 @@ def test_folder_refusals(tmp_path, pixels):
     with pytest.raises(data.DataError, match="gone is not a folder"):
         data.load(f"folder:{tmp_path}/gone")
     save(tmp_path / "a" / "0.png", pixels[0])
-    with pytest.raises(data.DataError, match=r"has the split \['train'\]; got 'test'"):
+    with pytest.raises(data.DataError, match=r"has the split 'train'; got 'test'"):
         data.load(f"folder:{tmp_path}", "test")
     save(tmp_path / "loose.png", pixels[0])
     with pytest.raises(data.DataError, match="both images and sub-folders"):
@@ -117,7 +117,9 @@ def test_npz_with_splits(tmp_path, pixels):
     test = data.load(f"npz:{file}", "test")
     assert np.array_equal(test.x, pixels[8:])
     assert test.label.tolist() == [0, 1, 2, 3]
-    with pytest.raises(data.DataError, match=r"no split 'valid': its keys are \['x_train'"):
+    with pytest.raises(
+        data.DataError, match=r"has the splits 'train' and 'test'; got 'valid' \(its keys are \['x_train'"
+    ):
         data.load(f"npz:{file}", "valid")
 
 
@@ -127,11 +129,11 @@ def test_npz_is_never_unpickled(tmp_path):
             return (open, (str(tmp_path / "sprung"), "w"))
 
     np.savez(tmp_path / "a.npz", x=np.array([Trap()], dtype=object))
-    with pytest.raises(data.DataError, match=r"'x' cannot be read .*Python objects are refused"):
+    with pytest.raises(data.DataError, match=r"'x' holds Python objects, which are refused"):
         data.load(f"npz:{tmp_path}/a.npz")
     with open(tmp_path / "b.npz", "wb") as stream:
         np.save(stream, np.array([Trap()], dtype=object))
-    with pytest.raises(data.DataError, match=r"not a readable \.npz"):
+    with pytest.raises(data.DataError, match=r"b\.npz is a single array"):
         data.load(f"npz:{tmp_path}/b.npz")
     assert not (tmp_path / "sprung").exists()
 
@@ -139,11 +141,11 @@ def test_npz_is_never_unpickled(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"x": np.zeros((3, 8, 8))}, r"x is float64 \[3, 8, 8\], but uint8 images"),
+        ({"x": np.zeros((3, 8, 8), int)}, r"x is int64 \[3, 8, 8\], but images"),
         ({"x": np.zeros((0, 4))}, "is empty"),
         ({"x": np.zeros((3, 4)), "label": np.zeros(2, int)}, "one integer for each of the 3 examples"),
         ({"x": np.zeros((3, 4)), "label": np.array(["a", "b", "c"])}, "label is <U1"),
-        ({"data": np.zeros((3, 4))}, r"has no split 'train': its keys are \['data'\]; expected 'x'"),
+        ({"data": np.zeros((3, 4))}, r"has no array 'x': its keys are \['data'\]; expected 'x'"),
     ],
 )
 def test_npz_refusals(tmp_path, content, message):
@@ -155,7 +157,7 @@ def test_npz_refusals(tmp_path, content, message):
 
 def test_npz_options_need_images(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros((3, 4)))
-    with pytest.raises(data.DataError, match="crop and resize are for images, but the set holds float32"):
+    with pytest.raises(data.DataError, match="crop and resize are for uint8 images; the set holds float32"):
         data.load(f"npz:{tmp_path}/a.npz@resize=4")
 
 
@@ -166,7 +168,7 @@ def test_npz_missing_truncated_or_flipped(tmp_path, pixels):
     np.savez(file, x=pixels)
     good = file.read_bytes()
     file.write_bytes(good[:-50])
-    with pytest.raises(data.DataError, match=r"not a readable \.npz"):
+    with pytest.raises(data.DataError, match=r"is not an npz file"):
         data.load(f"npz:{file}")
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
@@ -205,7 +207,7 @@ def test_idx_single_file(tmp_path, pixels):
     dataset = data.load(f"idx:{tmp_path}/images")
     assert np.array_equal(dataset.x, pixels[..., :1])
     assert dataset.label is None
-    with pytest.raises(data.DataError, match="only split is 'train'"):
+    with pytest.raises(data.DataError, match="a single file, has the split 'train'; got 'test'"):
         data.load(f"idx:{tmp_path}/images", "test")
 
 

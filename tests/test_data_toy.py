@@ -101,7 +101,7 @@ def test_mixtures_by_name(name, modes, sd):
 def test_mixtures_by_name_refusals():
     with pytest.raises(data.DataError, match="ring has the splits 'train' and 'test'; got 'valid'"):
         data.load("ring", "valid")
-    with pytest.raises(data.DataError, match="crop and resize are for images"):
+    with pytest.raises(data.DataError, match="crop and resize are for uint8 images"):
         data.load("grid@resize=4")
     with pytest.raises(data.DataError, match="Did you mean 'grid'"):
         data.load("girds")

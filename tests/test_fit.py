@@ -15,7 +15,7 @@ import pytest
 from flax import struct
 from PIL import Image
 
-from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, state, vae
+from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, vae
 
 SMALL = vae.Config(
     latents=3, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)), batch_size=50

@@ -262,11 +262,18 @@ def test_extras_get_floats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=summary_writer))
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init))
-    logs.tensorboard(tmp_path)(3, {"elbo": jnp.array(-1.5)})
+    write = logs.tensorboard(tmp_path)
+    assert written == []  # opened by the first line: the workdir may be refused before
+    write(3, {"elbo": jnp.array(-1.5)})
     assert written == [str(tmp_path / "tensorboard"), ("elbo", -1.5, 3), "flush"]
+    write(4, {"kl": 1.0})
+    assert written[3:] == [("kl", 1.0, 4), "flush"]  # opened once
     written.clear()
-    logs.wandb(tmp_path, mode="offline")(4, {"elbo": np.float32(-1.5)})
-    assert written == [{"dir": str(tmp_path), "mode": "offline"}, ({"elbo": -1.5}, 4)]
+    write = logs.wandb(tmp_path, mode="offline")
+    assert written == []
+    write(4, {"elbo": np.float32(-1.5)})
+    write(5, {})
+    assert written == [{"dir": str(tmp_path), "mode": "offline"}, ({"elbo": -1.5}, 4), ({}, 5)]
 
 
 def test_in_a_pipe() -> None:

@@ -1,8 +1,10 @@
 """What a run says: JSON lines (the truth), progress with time left, and TensorBoard or W&B when asked.
 
 rich, tensorboardX and wandb are imported where they are used; nothing leaves the machine unless `wandb` is called.
+Their writers open at the first line: before it, the workdir may turn out to be another run's.
 """
 
+import functools
 import json
 import math
 import os
@@ -278,30 +280,44 @@ def _pairs(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def tensorboard(workdir: str | Path) -> Writer:
-    """A function (step, metrics) that writes scalars to `workdir`/tensorboard. ImportError, with what to install."""
+    """A function (step, metrics) that writes scalars to `workdir`/tensorboard, made at the first line.
+
+    Raises:
+        ImportError: at once, with what to install.
+    """
     try:
         from tensorboardX import SummaryWriter
     except ImportError as error:
         raise ImportError("TensorBoard logs need tensorboardX: pip install 'vaegan_jax[logging]'.") from error
-    writer = SummaryWriter(str(Path(workdir) / "tensorboard"))
+
+    @functools.cache
+    def writer() -> Any:
+        return SummaryWriter(str(Path(workdir) / "tensorboard"))
 
     def write(step: int, metrics: Mapping[str, Any]) -> None:
         for name, value in metrics.items():
-            writer.add_scalar(name, float(value), step)
-        writer.flush()
+            writer().add_scalar(name, float(value), step)
+        writer().flush()
 
     return write
 
 
 def wandb(workdir: str | Path, **settings: Any) -> Writer:
-    """A function (step, metrics) that logs to Weights & Biases; `settings` go to `wandb.init` (project, mode)."""
+    """A function (step, metrics) that logs to Weights & Biases; `settings` go to `wandb.init` (project, mode).
+
+    The run begins at the first line. Raises:
+        ImportError: at once, with what to install.
+    """
     try:
         import wandb as library
     except ImportError as error:
         raise ImportError("Weights & Biases logs need wandb: pip install 'vaegan_jax[logging]'.") from error
-    run = library.init(dir=str(workdir), **settings)
+
+    @functools.cache
+    def run() -> Any:
+        return library.init(dir=str(workdir), **settings)
 
     def write(step: int, metrics: Mapping[str, Any]) -> None:
-        run.log({name: float(value) for name, value in metrics.items()}, step=step)
+        run().log({name: float(value) for name, value in metrics.items()}, step=step)
 
     return write

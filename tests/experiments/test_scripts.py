@@ -2,14 +2,19 @@
 
 import importlib
 import json
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
 import vaegan_jax
-from experiments import common
-from vaegan_jax import fit, logs
+from experiments import common, neighbours
+from vaegan_jax import data, fit, logs
+from vaegan_jax.data import cache, idx
 
 MLP = ["--encoder.hidden", "16", "--decoder.hidden", "16"]
 G = ["--generator.channels", "8", "4", "--generator.hidden", "16"]
@@ -55,10 +60,14 @@ def test_a_few_steps_then_a_few_more(name, tmp_path, capsys):
 
 def test_the_dataset_decides_the_defaults(tmp_path):
     """Vectors get MLPs and no [0, 1] range; dataset_size is the data's."""
-    flags, config, train = common.parse(script("gan").SCRIPT, None, ["--dataset", "ring", "--latents", "3"])
+    flags, config, sets = common.parse(script("gan").SCRIPT, None, ["--dataset", "ring", "--latents", "3"])
     assert (config.output, config.latents, config.dataset_size) == ("linear", 3, 10_000)
-    assert train.x.shape == (10_000, 2) and flags.seeds == (0,)
-    assert common.parse(script("gan").SCRIPT, None, ["--dataset", "digits"])[1].dataset_size == 1541
+    assert sets[0].x.shape == (10_000, 2) and flags.seeds == (0,)
+    argv = ["--dataset", "digits", "--splits", "train[:900]", "train[900:]", "test"]
+    for flags, expected in ((argv[:2], (1541, None, 256)), (argv, (900, 641, 256))):
+        _, config, sets = common.parse(script("gan").SCRIPT, None, flags)
+        assert config.dataset_size == expected[0]
+        assert tuple(one and len(one) for one in sets) == expected
     argv = ["--dataset", "grid", "--steps", "2", "--workdir", str(tmp_path / "run")]
     assert np.isfinite(common.run(script("wgan").SCRIPT, None, argv).metrics["wasserstein"]).all()
 
@@ -103,8 +112,24 @@ MISTAKES = {
     "seed twice": (["--seeds", "1", "1"], "each once"),
     "config's own check": (["--latents", "0"], "give 1 or more"),
     "recipe": (["--recipe", "papper"], "paper"),
+    "recipe for vectors": (["--dataset", "ring", "--recipe", "conditional"], "recipe is 'conditional', but ring holds"),
     "log every 0": (["--log-every", "0"], "log_every is 0"),
-    "checkpoint every 0": (["--checkpoint-every", "0"], "checkpoint_every 0"),
+    "checkpoint every 0": (["--checkpoint-every", "0"], "checkpoint_every is 0"),
+    "large steps": (["--steps", "99999999999"], "steps is 99999999999"),
+    "large seed": (["--seeds", "5000000000"], "seeds is (5000000000,)"),
+    "negative seed": (["--seeds", "-1"], "seeds is (-1,)"),
+    "misspelt test split": (["--splits", "train", "train[:0]", "tset"], "got 'tset'"),
+    "misspelt validation split": (["--splits", "train", "valid", "test"], "got 'valid'"),
+    "empty split": (["--splits", "train", "train[9999:]", "test"], "split 'train[9999:]' of digits is empty"),
+    "truncated test set": (["--dataset", "idx:{tmp}/idx"], "t10k-images-idx3-ubyte is truncated"),
+    "test set of another shape": (["--dataset", "npz:{tmp}/shapes.npz"], "test holds [12, 12, 1], but train"),
+    "labels out of range": (["--dataset", "npz:{tmp}/labels.npz", "--recipe", "conditional"], "from 0 to 12"),
+    "negative labels": (["--dataset", "npz:{tmp}/negative.npz", "--recipe", "conditional"], "from -1 to 8"),
+    "test labels out of range": (
+        ["--dataset", "npz:{tmp}/test.npz", "--recipe", "conditional"],
+        "test.npz test go from",
+    ),
+    "test set without labels": (["--dataset", "npz:{tmp}/bare.npz", "--recipe", "conditional"], "test has no labels"),
     "feature layer": (["--discriminator.feature-layer", "conv9"], "conv9"),
 }
 
@@ -116,6 +141,16 @@ def files(tmp_path):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut short")
     np.savez(tmp_path / "nine.npz", x=np.zeros((64, 9, 9, 1), np.uint8))
     np.savez(tmp_path / "empty.npz", x=np.zeros((0, 8, 8, 1), np.uint8))
+    x, label = np.zeros((64, 8, 8, 1), np.uint8), np.arange(64) % 10
+    np.savez(tmp_path / "shapes.npz", x_train=x, x_test=np.zeros((64, 12, 12, 1), np.uint8))
+    np.savez(tmp_path / "labels.npz", x=x, label=np.arange(64) % 13)
+    np.savez(tmp_path / "negative.npz", x=x, label=label - 1)
+    np.savez(tmp_path / "test.npz", x_train=x, label_train=label, x_test=x, label_test=label + 1)
+    np.savez(tmp_path / "bare.npz", x_train=x, label_train=label, x_test=x)
+    (tmp_path / "idx").mkdir()
+    for name, array in (("images-idx3-ubyte", x[..., 0]), ("labels-idx1-ubyte", label.astype(np.uint8))):
+        for prefix, end in (("train", None), ("t10k", -5 if array.ndim == 3 else None)):
+            (tmp_path / "idx" / f"{prefix}-{name}").write_bytes(idx.encode(array)[:end])
     return tmp_path
 
 
@@ -127,8 +162,104 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(mistake, files, capsys):
     data = [] if "--dataset" in flags else ["--dataset", "digits"]
     assert script("dcgan").main([*data, "--batch-size", "8", *workdir, "--steps", "2", *flags]) == 1
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("experiments.dcgan: ") and expected in said and len(said) < 700
+    assert said.startswith("experiments.dcgan: ") and expected in said and len(said) < 1000
     assert not (files / "run").exists()
+
+
+def test_sets_without_a_test_split_are_trained_and_not_judged(files, capsys):
+    """Only a split of the defaults may be missing."""
+    flags = ["--dataset", f"npz:{files}/negative.npz", "--batch-size", "8", "--steps", "2", *MLP]
+    assert script("vae").main([*flags, "--workdir", str(files / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "test (" not in said and "pictures: " in said
+
+
+def test_float_images_train_as_bytes_do(tmp_path):
+    train = data.load("digits", "train[:64]")
+    np.savez(tmp_path / "a.npz", x=train.x)
+    np.savez(tmp_path / "b.npz", x=train.x / 255.0)
+    flags = ["--steps", "2", "--batch-size", "8", "--log-every", "1", *MLP]
+    runs = [
+        common.run(script("vae").SCRIPT, None, [*flags, "--dataset", f"npz:{file}", "--workdir", str(file) + "-run"])
+        for file in (tmp_path / "a.npz", tmp_path / "b.npz")
+    ]
+    np.testing.assert_allclose(runs[0].metrics["elbo"], runs[1].metrics["elbo"], rtol=1e-5)
+
+
+def test_labels_of_any_sign_and_size_are_counted():
+    x = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1) * 80
+    train, test = data.Dataset(x, np.array([-5, 2**31 - 1, 7, 7])), data.Dataset(x + 2, np.zeros(4, int))
+    found = neighbours.neighbours(x[[0, 0, 1, 3]] / 255 + 1 / 255, train, test)
+    assert (found.classes, found.of_classes, found.largest_share) == (3, 3, 0.5)
+    assert found.distance_ratio == pytest.approx(0.5) and found.distance == pytest.approx(1 / 255)
+
+
+def test_a_test_set_that_training_holds_gives_a_distance_and_no_ratio():
+    train = data.load("digits")
+    found = neighbours.neighbours(1 - train.x[:20] / 255, train, data.load("digits", "train[100:200]"))
+    assert np.isnan(found.distance_ratio) and found.distance > 1
+    assert f"{found.distance:.3g} from the training set, which holds the test examples" in str(found)
+
+
+def test_neighbours_in_blocks_are_those_of_all_pairs(monkeypatch):
+    monkeypatch.setattr(neighbours, "ENTRIES", 64 * 100)  # 100 images a block
+    train, test = data.load("digits"), data.load("digits", "test")
+    queries = test.x[:50].reshape(50, -1) / np.float32(255)
+    distance, row = neighbours._nearest(queries, train.x)
+    pairs = np.linalg.norm(queries[:, None] - train.x.reshape(1, -1, 64) / 255, axis=-1)
+    assert np.array_equal(row, pairs.argmin(axis=1))
+    np.testing.assert_allclose(distance, pairs.min(axis=1), rtol=1e-5)
+
+
+def test_compiled_programs_lie_in_the_datas_cache(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.delenv("VAEGAN_JAX_DATA", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        common.use_compilation_cache()
+        assert jax.config.jax_compilation_cache_dir == str(tmp_path / "vaegan_jax" / "xla") == str(cache.root() / "xla")
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.fixture
+def board(monkeypatch):
+    """A tensorboardX that makes its folder when it is opened, as the real one does; what it was told."""
+    written: list[tuple[str, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            Path(folder).mkdir(parents=True)
+            (Path(folder) / "events").write_text("")
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "tensorboardX", SimpleNamespace(SummaryWriter=SummaryWriter))
+    return written
+
+
+def test_tensorboard_in_a_new_a_resumed_and_a_refused_workdir(tmp_path, board, capsys):
+    run, other = tmp_path / "run", tmp_path / "other"
+    flags = ["--dataset", "digits", "--log-every", "2", "--tensorboard", *MLP]
+    assert script("vae").main([*flags, "--steps", "2", "--workdir", str(run)]) == 0
+    assert ("elbo", 2) in board
+    (run / "tensorboard" / "events").unlink()
+    (run / "tensorboard").rmdir()  # the stand-in makes it anew
+    board.clear()
+    assert script("vae").main([*flags, "--steps", "4", "--workdir", str(run)]) == 0
+    assert {step for _, step in board} == {4}
+
+    assert script("vae").main([*flags[:-4], "--steps", "2", "--workdir", str(other), *MLP]) == 0  # without it
+    board.clear()
+    before = sorted(os.listdir(other))
+    assert script("vae").main([*flags, "--steps", "4", "--beta", "2", "--workdir", str(other)]) == 1
+    assert "holds another run" in capsys.readouterr().err
+    assert sorted(os.listdir(other)) == before and not board
 
 
 def test_a_wrong_flag_exits_with_2_and_suggests(capsys):

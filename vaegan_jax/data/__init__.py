@@ -10,15 +10,17 @@ Names
     frey_faces               28 x 20, 1,600 + 365, from your own file (`data_dir`: frey_faces.npz or frey_rawface.mat)
     ring, grid               the toy mixtures with their defaults: 10,000 + 10,000 points [N, 2], fixed seeds
     cifar10, celeb_a, lsun/bedroom, NAME[/CONFIG][:VERSION], ...
-                             any image set that TFDS has prepared with file_format="array_record"
+                             any image set that TFDS has prepared with file_format="array_record"; where TensorFlow is
+                             installed, `python -m vaegan_jax.data NAME` prepares it
     folder:PATH              images in sorted order; sub-folders `train`, `test` are splits, other ones are classes
-    npz:PATH                 `x`, `label` or `x_train`, `label_train`, `x_test`, ...: uint8 images or float vectors
+    npz:PATH                 `x`, `label` or `x_train`, `label_train`, `x_test`, ...: images, uint8 or float
+                             in [0, 1], or float vectors
     idx:PATH                 a folder with the four IDX files, or one file of images
   An image set takes options: NAME@OPTION or NAME@OPTION,OPTION with `crop=SIZE` (centre) and `resize=SIZE` (after the
   crop; bicubic, antialiased; trims rather than stretches), SIZE being N or HxW: `celeb_a@crop=148,resize=64`.
 
-Splits are TFDS slices: `train`, `test`, `train[:50000]`, `train[-10%:]`, `train+test`; an absolute bound beyond the
-end clips. No split overlaps another.
+Splits are TFDS slices: `train`, `test`, `train[:50_000]`, `train[-10%:]`, `train+test` (`all` is not taken: join them);
+an absolute bound beyond the end clips. No split overlaps another.
 
 Where bytes come from, in this order: our cache or a folder prepared by TFDS (no TensorFlow is needed to read it); IDX
 files that you put into the folder; the official source; a mirror, through its package client. Digests are checked in
@@ -32,13 +34,13 @@ Folders: the cache is `data_dir`, else `$VAEGAN_JAX_DATA`, else `~/.cache/vaegan
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from vaegan_jax.data.catalog import load, names
-from vaegan_jax.data.dataset import DataError, Dataset
+from vaegan_jax.data.catalog import load, names, splits_of
+from vaegan_jax.data.dataset import DataError, Dataset, NoSplit, NotPrepared
 
 if TYPE_CHECKING:
     from vaegan_jax.data import toy
 
-__all__ = ["DataError", "Dataset", "load", "names", "toy"]
+__all__ = ["DataError", "Dataset", "NoSplit", "NotPrepared", "load", "names", "splits_of", "toy"]
 
 
 def __getattr__(name: str) -> Any:

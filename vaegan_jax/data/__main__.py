@@ -1,11 +1,14 @@
-"""`python -m vaegan_jax.data mnist fashion_mnist`: fetch ahead of time, one line for each thing in place."""
+"""`python -m vaegan_jax.data mnist fashion_mnist`: fetch ahead of time, one line for each thing in place.
+
+An image set of TFDS is prepared as array_record in the cache where TensorFlow is installed.
+"""
 
 import argparse
 import sys
 import time
 
-from vaegan_jax.data import DataError, cache, load
-from vaegan_jax.data.sources import FILES, SOURCES
+from vaegan_jax.data import DataError, NotPrepared, cache, images, load, prepared, splits_of
+from vaegan_jax.data.sources import SOURCES
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -18,11 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     failed = 0
     for name in options.names:
         try:
-            for split in FILES:
+            for split in _splits(name, options.data_dir):
                 start = time.perf_counter()
                 dataset = load(name, split, data_dir=options.data_dir)
                 seconds = time.perf_counter() - start
-                kept = cache.read(cache.path(cache.root(options.data_dir), name, split), name, split)
+                kept = name in SOURCES and cache.read(
+                    cache.path(cache.root(options.data_dir), name, split), name, split
+                )
                 route = kept[1] if kept else "local"
                 shape = f"{dataset.x.dtype}{list(dataset.x.shape)}"
                 print(f"{name} {split}: {shape} sha256 {dataset.sha256[:16]} {seconds:.1f} s, from {route}", flush=True)
@@ -36,6 +41,17 @@ def main(arguments: list[str] | None = None) -> int:
             failed += 1
             print(f"{name}: {error}", file=sys.stderr, flush=True)
     return 1 if failed else 0
+
+
+def _splits(name: str, data_dir: str | None) -> tuple[str, ...]:
+    """What the set has; one of TFDS is prepared first."""
+    try:
+        return splits_of(name, data_dir=data_dir)
+    except NotPrepared:
+        base, _ = images.parse(name)
+        if not prepared.make(base, prepared.folders(data_dir, cache.root(data_dir))[-1]):
+            raise
+    return splits_of(name, data_dir=data_dir)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.dataset import DataError, NoSplit
 from vaegan_jax.data.splits import Arrays
 
 FREY_TRAIN = 1600  # of 1,965, as in the authors' code; the rest is `test`
@@ -18,18 +18,22 @@ def load_npz(path: Path, split: str) -> Arrays:
 
     Keys: `x` (or `images`) and, if there are labels, `label` (`labels`, `y`): one split, `train`; or the same with
     `_train`, `_test` (or any other split's name) behind them. Raises DataError for a missing key, Python objects
-    inside, or a damaged file.
+    inside, or a damaged file; NoSplit for a split that it does not have.
     """
     with _open(path) as archive:
         keys = list(archive.keys())
-        splits = sorted({key.removeprefix(f"{base}_") for base in _X for key in keys if key.startswith(f"{base}_")})
-        plain = any(base in keys for base in _X)
-        if split not in ([*splits, "train"] if plain else splits):
-            raise DataError(
-                f"npz:{path} has no split {split!r}: its keys are {keys}; "
-                f"expected 'x' (for the split 'train') or 'x_{split}'."
+        named = {key.removeprefix(f"{base}_") for base in _X for key in keys if key.startswith(f"{base}_")} - {""}
+        splits = named | {"train"} if any(base in keys for base in _X) else named
+        if not splits:
+            raise DataError(f"npz:{path} has no array 'x': its keys are {keys}; expected 'x', or 'x_train' and so on.")
+        if split not in splits:
+            raise NoSplit(
+                f"npz:{path}",
+                sorted(splits, key=_train_first),
+                split,
+                f" (its keys are {keys}; 'x_{split}' is not among them)",
             )
-        suffix = f"_{split}" if split in splits else ""
+        suffix = f"_{split}" if split in named else ""
         x = next(_array(archive, f"{base}{suffix}", path) for base in _X if f"{base}{suffix}" in keys)
         label = next((_array(archive, f"{base}{suffix}", path) for base in _LABEL if f"{base}{suffix}" in keys), None)
     return x, label
@@ -41,7 +45,7 @@ def load_frey(path: Path, split: str) -> Arrays:
     `path`: an .npz with `images`, the original .mat with `ff` [560, 1965], or a folder that holds one of them.
     """
     if split not in ("train", "test"):
-        raise DataError(f"frey_faces has the splits 'train' and 'test'; got {split!r}.")
+        raise NoSplit("frey_faces", ("train", "test"), split)
     if path.is_dir():
         names = ("frey_faces.npz", "frey_rawface.mat", "frey_faces.mat")
         found = [path / name for name in names if (path / name).is_file()]
@@ -79,20 +83,34 @@ def _frey_mat(path: Path) -> np.ndarray:
     return np.ascontiguousarray(content["ff"].T)
 
 
+def _train_first(split: str) -> tuple[bool, str]:
+    return split != "train", split
+
+
 def _open(path: Path) -> np.lib.npyio.NpzFile:
     try:
+        with open(path, "rb") as stream:
+            if stream.read(6) == b"\x93NUMPY":
+                raise DataError(f"{path} is a single array, not an .npz; save it with np.savez(path, x=...).")
         archive = np.load(path, allow_pickle=False)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; give the path of an .npz file.") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not a readable .npz file ({error}).") from error
-    if not isinstance(archive, np.lib.npyio.NpzFile):
-        raise DataError(f"{path} is a single array, not an .npz; save it with np.savez(path, x=...).")
+    except DataError:
+        raise
+    except (ValueError, EOFError, zipfile.BadZipFile, NotImplementedError):  # NumPy's text would advise allow_pickle
+        raise DataError(f"{path} is not an npz file (damaged or truncated): write it again with np.savez.") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}; give the path of an .npz file.") from error
     return archive
 
 
 def _array(archive: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
-        return archive[key]
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: {key!r} cannot be read ({error}); Python objects are refused.") from error
+        array = archive[key]
+    except (ValueError, OSError, EOFError, MemoryError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path}: {key!r} holds Python objects, which are refused; save numbers.") from None
+        raise DataError(f"{path}: {key!r} cannot be read, it is damaged ({error}); write the file again.") from error
+    if not isinstance(array, np.ndarray):  # a member of the zip that is no .npy
+        raise DataError(f"{path}: {key!r} is not an array; write the file with np.savez.")
+    return array

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vaegan_jax.data import arrays, cache, digits, fetch, idx, images, prepared
-from vaegan_jax.data.dataset import DataError, Dataset
+from vaegan_jax.data.dataset import DataError, Dataset, NoSplit, NotPrepared
 from vaegan_jax.data.sources import FILES, SOURCES
 from vaegan_jax.data.splits import Arrays, bounds, concatenate, parse
 
@@ -29,7 +29,8 @@ def load(name: str, split: str = "train", *, data_dir: PathLike | None = None) -
     """The data set `name`, in memory. See `vaegan_jax.data` for names, options, splits and routes.
 
     Returns uint8 images `[N, H, W, C]` or float32 vectors `[N, D]`, int32 labels `[N]` or None, a digest.
-    Raises DataError: an unknown name, option or split, a damaged file, a set that no route can deliver.
+    Raises DataError: an unknown name or option, a damaged file, a set that no route can deliver (NotPrepared: perhaps
+    one of TFDS), a split that the set does not have (NoSplit).
     """
     if not isinstance(name, str) or not name:
         raise DataError(f"name is {name!r}; expected one of {', '.join(names())}.")
@@ -48,6 +49,16 @@ def load(name: str, split: str = "train", *, data_dir: PathLike | None = None) -
         first, last = bounds(part, len(whole), name)
         pieces.append((whole.x[first:last], None if whole.label is None else whole.label[first:last]))
     return Dataset(*concatenate(pieces), name, split)
+
+
+def splits_of(name: str, *, data_dir: PathLike | None = None) -> tuple[str, ...]:
+    """The splits of the data set `name`, nothing fetched. Raises DataError as `load` does."""
+    base, options = images.parse(name)
+    try:
+        _whole(base, "", options, name, data_dir)  # no set has a split without a name
+    except NoSplit as error:
+        return error.splits
+    raise AssertionError(f"{name} has a split without a name")
 
 
 def _whole(base: str, split: str, options: images.Options, name: str, data_dir: PathLike | None) -> Dataset:
@@ -77,7 +88,7 @@ def _whole(base: str, split: str, options: images.Options, name: str, data_dir: 
 def _mixture(base: str, split: str) -> Arrays:
     """float32 [10000, 2] of `toy.ring` or `toy.grid` with their defaults; a fixed seed for each split, no labels."""
     if split not in TOY_SEEDS:
-        raise DataError(f"{base} has the splits 'train' and 'test'; got {split!r}.")
+        raise NoSplit(base, TOY_SEEDS, split)
     import jax  # late: a load of images needs no JAX
     import numpy as np
 
@@ -106,7 +117,7 @@ def _tfds_set(base: str, split: str, options: images.Options, name: str, data_di
     if kept and (origin is None or kept[1] == origin):
         return kept[0]
     if folder is None or origin is None:
-        raise DataError(_unknown(base, name, places))
+        raise (NotPrepared if prepared.well_formed(base) else DataError)(_unknown(base, name, places))
     found = prepared.load(folder, split, options, name)
     cache.remember(file, found, origin)
     return _made(found, name, split)
@@ -114,20 +125,17 @@ def _tfds_set(base: str, split: str, options: images.Options, name: str, data_di
 
 def _unknown(base: str, name: str, places: list[Path]) -> str:
     where = " or ".join(str(place / base) for place in places)
+    prepare = f"with a network and `pip install tensorflow`, run: {prepared.recipe(base, places[-1])}"
     if base in TFDS_NAMES:
-        return (
-            f"{name!r} is a TFDS set, and no prepared one is in {where}; install the extra 'prepare' and run, "
-            f"with a network, tfds.builder({base!r}, data_dir=..., file_format='array_record').download_and_prepare()."
-        )
+        return f"{name!r} is a TFDS set, and no prepared one is in {where}; {prepare}"
     known = [*names(), *SCHEMES]
     close = difflib.get_close_matches(base, known, 1, 0.5) or difflib.get_close_matches(
         base.partition(":")[0] + ":", SCHEMES, 1
     )
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return (
-        f"Unknown data set {name!r}.{hint} Known are {', '.join(names())}, "
-        f"and any set that TFDS has prepared in {where}."
-    )
+    known_ones = f"Known are {', '.join(names())}, and any set that TFDS has prepared in {where}"
+    other = f"; to prepare one of TFDS, {prepare}" if prepared.well_formed(base) else "."
+    return f"Unknown data set {name!r}.{hint} {known_ones}{other}"
 
 
 def _folder(data_dir: PathLike | None) -> Path:
@@ -149,7 +157,7 @@ def _cached(file: Path, name: str, split: str) -> tuple[Dataset, str] | None:
 def _idx_set(base: str, split: str, data_dir: PathLike | None) -> Dataset:
     """MNIST or Fashion-MNIST: cache, else (one process at a time) `prepare`."""
     if split not in FILES:
-        raise DataError(f"{base} has the splits 'train' and 'test'; got {split!r}.")
+        raise NoSplit(base, FILES, split)
     root = _folder(data_dir)
     file = cache.path(root, base, split)
     kept = _cached(file, base, split)

@@ -1,6 +1,7 @@
-"""`Dataset`: what `load` returns, and the one error that this room raises on purpose."""
+"""`Dataset`: what `load` returns, and the errors that this room raises on purpose."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +11,32 @@ class DataError(ValueError):
     """The data cannot be had as asked; the message says what was given, what is expected and what to do."""
 
 
+class NoSplit(DataError):
+    """The data set is there and whole, but has no such split. `splits`: those that it has."""
+
+    def __init__(self, name: str, splits: Iterable[str], asked: str, hint: str = "") -> None:
+        self.splits = tuple(splits)
+        listed = " and ".join(map(repr, self.splits)) if len(self.splits) < 3 else ", ".join(map(repr, self.splits))
+        if asked == "all":
+            hint = f" (for all of it write {'+'.join(self.splits)!r})"
+        super().__init__(f"{name} has the split{'s' * (len(self.splits) != 1)} {listed}; got {asked!r}{hint}.")
+
+
+class NotPrepared(DataError):
+    """It may be a set of TFDS, but no folder of it is prepared here."""
+
+
 @dataclass(frozen=True, eq=False)  # eq=False: comparing arrays has no single truth value; compare `sha256`
 class Dataset:
     """Examples in memory (perhaps mapped from a file), read-only.
 
-    x: uint8 `[N, H, W, C]` images in 0..255, or finite float32 `[N, D]` vectors.
+    x: `[N, H, W, C]` images, uint8 in 0..255 or float32 in [0, 1], or finite float32 `[N, D]` vectors.
        N is 0 only where an empty slice was asked for; `load` refuses an empty set.
     label: int32 `[N]`, or None.
     name, split: as they were asked for.
     sha256: of the arrays' bytes, shapes and dtypes, so equal digests mean equal data; left out, it is computed.
 
-    Raises DataError when an array has another dtype or shape.
+    Raises DataError when an array has another dtype, shape or range.
     """
 
     x: np.ndarray
@@ -48,26 +64,33 @@ class Dataset:
 
 
 def check(x: np.ndarray, label: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """x and label as `Dataset` wants them: C-ordered, float vectors as float32, integer labels as int32.
+    """x and label as `Dataset` wants them: C-ordered, floats as float32, images with a channel axis, labels as int32.
 
-    Raises DataError for another rank or dtype, a side of 0, values that are not finite, labels that do not fit.
+    Raises DataError for another rank or dtype, a side of 0, values that are not finite, float images outside [0, 1],
+    labels that do not fit.
     """
     x = np.asarray(x)
     given = f"{x.dtype} {list(x.shape)}"
-    if x.dtype == np.uint8 and x.ndim == 3:
+    floats = x.dtype in (np.float16, np.float32, np.float64)
+    if (floats or x.dtype == np.uint8) and x.ndim == 3:
         x = x[..., None]
-    images = x.dtype == np.uint8 and x.ndim == 4 and x.shape[-1] in (1, 3)
-    vectors = x.dtype in (np.float16, np.float32, np.float64) and x.ndim == 2
-    if not (images or vectors) or 0 in x.shape[1:]:
+    images = (floats or x.dtype == np.uint8) and x.ndim == 4 and x.shape[-1] in (1, 3)
+    if not (images or (floats and x.ndim == 2)) or 0 in x.shape[1:]:
         raise DataError(
-            f"{name}: x is {given}, but uint8 images [N, H, W] or [N, H, W, C] with C = 1 or 3, or float vectors "
-            "[N, D], are expected; convert images with (255 * x).round().astype('uint8')."
+            f"{name}: x is {given}, but images [N, H, W] or [N, H, W, C] with C = 1 or 3, uint8 or float in [0, 1], "
+            "or float vectors [N, D], are expected; convert x to one of them."
         )
-    if vectors:
-        x = x.astype(np.float32, copy=False)
+    if floats:
+        with np.errstate(over="ignore"):  # what does not fit is infinite, and refused
+            x = x.astype(np.float32, copy=False)
         if not np.isfinite(x).all():
             raise DataError(
                 f"{name}: x {given} holds values that are not finite as float32; remove or repair those rows."
+            )
+        if images and len(x) and (x.min() < 0 or x.max() > 1):
+            raise DataError(
+                f"{name}: x is {given} with values from {x.min():.6g} to {x.max():.6g}, but float images lie in "
+                "[0, 1]; scale them, such as x / 255 or (x + 1) / 2."
             )
     if label is not None:
         label = np.asarray(label)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vaegan_jax.data import idx
-from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.dataset import DataError, NoSplit
 from vaegan_jax.data.splits import Arrays
 
 MD5 = "a0339c30a8a5312a1b6f9e5c719dcce5"  # of the decompressed file
@@ -21,7 +21,7 @@ MD5 = "a0339c30a8a5312a1b6f9e5c719dcce5"  # of the decompressed file
 def load(split: str) -> Arrays:
     """(uint8 [N, 8, 8, 1], int32 [N]) of `train` or `test`."""
     if split not in ("train", "test"):
-        raise DataError(f"digits has the splits 'train' and 'test'; got {split!r}.")
+        raise NoSplit("digits", ("train", "test"), split)
     package = importlib.util.find_spec("sklearn")
     if package is None or not package.submodule_search_locations:
         raise DataError("digits is read from scikit-learn's wheel, which is not installed; `pip install scikit-learn`.")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.dataset import DataError, NoSplit
 from vaegan_jax.data.sources import FILES
 from vaegan_jax.data.splits import Arrays
 
@@ -97,7 +97,7 @@ def load_path(path: Path, split: str) -> Arrays:
     """`idx:PATH`: a folder with the four files of MNIST's names, or one image file (then `train`, without labels)."""
     if path.is_dir():
         if split not in FILES:
-            raise DataError(f"idx:{path} has the splits 'train' and 'test'; got {split!r}.")
+            raise NoSplit(f"idx:{path}", FILES, split)
         found = {file: find(path, file) for file in FILES[split]}
         missing = [file for file, where in found.items() if where is None]
         if missing:
@@ -106,7 +106,7 @@ def load_path(path: Path, split: str) -> Arrays:
     if not path.exists():
         raise DataError(f"idx:{path} does not exist; give a folder of IDX files or one file of images.")
     if split != "train":
-        raise DataError(f"idx:{path} is a single file, whose only split is 'train'; got {split!r}.")
+        raise NoSplit(f"idx:{path}, a single file,", ("train",), split)
     x = decode(read(path), str(path))
     if x.ndim not in (3, 4):
         raise DataError(f"{path} holds an array {list(x.shape)}; images [N, H, W] are expected.")

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.dataset import DataError, NoSplit
 from vaegan_jax.data.splits import Arrays
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm")
+_DEEP = ("I;16", "I;16B", "I;16L", "I;16N")  # Pillow's modes of 16-bit grey
+_NO_RANGE = ("I", "F")  # 32 bits, which have no known white: Pillow would clip them at 255
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def transform(arrays: Arrays, options: Options, name: str) -> Arrays:
     if not options:
         return arrays
     if x.ndim != 4 or x.dtype != np.uint8:
-        raise DataError(f"{name!r}: crop and resize are for images, but the set holds {x.dtype} {list(x.shape)}.")
+        raise DataError(f"{name!r}: crop and resize are for uint8 images; the set holds {x.dtype} {list(x.shape)}.")
     return stack(((f"image {i}", image) for i, image in enumerate(x)), len(x), options, name), label
 
 
@@ -106,7 +108,8 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
 
     Sub-folders `train` and `test` are splits; without them everything is `train`. Within a split, sub-folders are
     classes (label = position among their sorted names), images directly in it have no labels. C is 1 when every image
-    is grey, else 3 (transparency is dropped). Raises DataError when there is nothing to read or a file is damaged.
+    is grey, else 3 (transparency is dropped). 16-bit grey becomes 8-bit, round(v / 257). Raises DataError when there is
+    nothing to read, a file is damaged, or its pixels have 32 bits; NoSplit for another split.
     """
     from PIL import Image
 
@@ -114,7 +117,7 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
         raise DataError(f"{name}: {path} is not a folder; give the folder that holds the images.")
     splits = [folder for folder in ("train", "test") if (path / folder).is_dir()]
     if split not in (splits or ["train"]):
-        raise DataError(f"{name} has the split{'s' if len(splits) > 1 else ''} {splits or ['train']}; got {split!r}.")
+        raise NoSplit(name, splits or ("train",), split)
     folder = path / split if splits else path
     files = _images_in(folder)
     if not files:
@@ -136,13 +139,17 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
 
     def mode(file: Path) -> str:
         with opened(file) as image:
+            if image.mode in _NO_RANGE:
+                raise DataError(f"{name}: {file} has pixels of 32 bits (mode {image.mode}); save it with 8 or 16 bits.")
             return image.mode
 
-    grey = all(mode(file) in ("1", "L", "LA") for file in files)
+    grey = {mode(file) for file in files} <= {"1", "L", "LA", *_DEEP}
 
     def pixels(file: Path) -> np.ndarray:
         with opened(file) as image:
             try:
+                if image.mode in _DEEP:
+                    image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
                 array = np.asarray(image.convert("L" if grey else "RGB"))
             except (OSError, SyntaxError, ValueError) as error:
                 raise DataError(f"{name}: {file} is a damaged image ({error}).") from error

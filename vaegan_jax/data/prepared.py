@@ -1,11 +1,14 @@
-"""Folders that TFDS has prepared, read without TensorFlow."""
+"""Folders that TFDS has prepared, read without TensorFlow; only `make` needs it."""
 
 import contextlib
 import hashlib
+import importlib.util
+import io
 import json
 import logging
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,10 @@ from typing import Any
 import numpy as np
 
 from vaegan_jax.data import images
-from vaegan_jax.data.dataset import DataError
+from vaegan_jax.data.dataset import DataError, NoSplit
 from vaegan_jax.data.splits import Arrays
+
+FORMAT = "array_record"
 
 
 def folders(data_dir: str | os.PathLike[str] | None, cache_root: Path) -> list[Path]:
@@ -29,21 +34,48 @@ def find(name: str, places: list[Path]) -> Path | None:
 
     Of several: one in a format that we read, in the first of the places, of the newest version.
     """
-    base, _, version = name.partition(":")
-    if (
-        not re.fullmatch(r"[A-Za-z]\w*(/[\w.-]+)*", base)
-        or ".." in base
-        or not re.fullmatch(r"(\d+\.\d+\.\d+)?", version)
-    ):
+    if not well_formed(name):
         return None
+    base, _, version = name.partition(":")
     ranked = []
     for order, place in enumerate(places):
         # TFDS works in another folder and renames it, so one that holds `dataset_info.json` is complete.
         for file in (place / base).glob(f"{version or '*'}/dataset_info.json"):
             if re.fullmatch(r"\d+\.\d+\.\d+", file.parent.name):
                 numbers = tuple(map(int, file.parent.name.split(".")))
-                ranked.append((_about(file.parent).get("fileFormat") == "array_record", -order, numbers, file.parent))
+                ranked.append((_about(file.parent).get("fileFormat") == FORMAT, -order, numbers, file.parent))
     return max(ranked)[-1] if ranked else None
+
+
+def well_formed(name: str) -> bool:
+    """Whether a set of TFDS could have this name: `celeb_a`, `lsun/bedroom`, `celeb_a:2.1.0`."""
+    return ".." not in name and re.fullmatch(r"[A-Za-z]\w*(/[\w.-]+)*(:\d+\.\d+\.\d+)?", name) is not None
+
+
+def recipe(name: str, place: Path) -> str:
+    """The shell command that prepares a set in the folder `place`."""
+    builder = f"tfds.builder({json.dumps(name)}, data_dir={json.dumps(str(place))}, file_format={json.dumps(FORMAT)})"
+    return "python -c " + shlex.quote(f"import tensorflow_datasets as tfds; {builder}.download_and_prepare()")
+
+
+def make(name: str, place: Path) -> bool:
+    """Prepares a set in the folder `place`, as `recipe` would; False where TensorFlow is missing or TFDS lacks the set.
+
+    Raises DataError when TFDS fails (no network, no space, a source that is gone).
+    """
+    if importlib.util.find_spec("tensorflow") is None:
+        return False
+    import tensorflow_datasets as tfds
+
+    try:
+        with _quiet(), contextlib.redirect_stdout(io.StringIO()):  # TFDS announces itself; its progress is on stderr
+            tfds.builder(name, data_dir=str(place), file_format=FORMAT).download_and_prepare()
+    except tfds.core.DatasetNotFoundError:
+        return False
+    except Exception as error:  # TFDS and its sources raise many kinds
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(f"TFDS could not prepare {name!r} in {place} ({type(error).__name__}: {reason}).") from error
+    return True
 
 
 def _about(folder: Path) -> dict[str, Any]:
@@ -62,13 +94,13 @@ def load(folder: Path, split: str, options: images.Options, name: str) -> Arrays
     """(uint8 [N, H, W, C], int32 [N] or None) of a whole split.
 
     The images are the feature `image`, else the only feature that is one; labels the integer feature `label`, if any.
-    Raises DataError for an unknown split, a folder in another format than array_record, or without images.
+    Raises NoSplit, and DataError for a folder in another format than array_record, or without images.
     """
     about = _about(folder)
     splits = [entry["name"] for entry in about.get("splits", [])]
     if split not in splits:
-        raise DataError(f"{name} has the splits {splits}; got {split!r}.")
-    if about.get("fileFormat") != "array_record":
+        raise NoSplit(name, splits, split)
+    if about.get("fileFormat") != FORMAT:
         raise DataError(
             f"{folder} was prepared as {about.get('fileFormat', 'tfrecord')}, which needs TensorFlow to read; "
             "prepare it again with file_format='array_record'."

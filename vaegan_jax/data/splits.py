@@ -1,4 +1,7 @@
-"""Splits as TFDS slices: `train`, `train[:50000]`, `train[10%:]`, `train[-1000:]`, `train+test`."""
+"""Splits as TFDS slices: `train`, `train[:50_000]`, `train[10%:]`, `train[-1000:]`, `train+test`.
+
+TFDS's `all` is not taken, since the sets of users may have any splits: the error says which to join.
+"""
 
 import re
 
@@ -8,7 +11,8 @@ from vaegan_jax.data.dataset import DataError
 
 Arrays = tuple[np.ndarray, np.ndarray | None]  # x, label
 
-_PART = re.compile(r"(?P<name>\w+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
+_NUMBER = r"-?\d+(?:_\d+)*%?"
+_PART = re.compile(rf"(?P<name>\w+)(\[(?P<start>{_NUMBER})?:(?P<stop>{_NUMBER})?\])?")
 
 
 def parse(split: str) -> list[tuple[str, str | None, str | None]]:
