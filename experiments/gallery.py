@@ -1,60 +1,112 @@
 """Samples of trained models side by side, and a table of what they are worth.
 
-python -m experiments.gallery                               runs/vae-mnist to runs/vaegan-mnist, of `make train-*`
-python -m experiments.gallery --out picture.png runs/a runs/b
+python -m experiments.gallery                       the README's picture and table, from the runs of its commands:
+                                                    results/samples.png, results/mnist.json
+python -m experiments.gallery --check               whether the README's table is that of results/mnist.json
+python -m experiments.gallery --out DIR runs/a runs/b       of any runs, without the README
 """
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 import vaegan_jax
-from experiments import common
+from experiments import common, readme
+from experiments.bench import machine
 from experiments.neighbours import neighbours
 from vaegan_jax import data, fit, plots
 
+RESULTS = Path(__file__).parent / "results"
+RUNS = {
+    "runs/vae-mnist": "make train-vae",
+    "runs/vae-adam": "python -m experiments.vae --recipe adam --steps 6000 --workdir runs/vae-adam",
+    "runs/gan-mnist": "make train-gan",
+    "runs/dcgan-mnist": "make train-dcgan",
+    "runs/wgan-mnist": "make train-wgan",
+    "runs/vaegan-mnist": "make train-vaegan",
+}
+"""Workdir -> the command that filled it."""
 TITLES = {"vae": "VAE", "gan": "GAN", "dcgan": "DCGAN", "wgan": "WGAN", "vaegan": "VAE/GAN"}
 SHOWN = 36  # of the samples that are judged
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdirs", nargs="*", type=Path, default=[Path("runs") / f"{name}-mnist" for name in TITLES])
-    parser.add_argument("--out", type=Path, default=Path("runs") / "gallery.png")
+    parser.add_argument("workdirs", nargs="*", type=Path, default=[])
+    parser.add_argument("--out", type=Path, default=None, help=f"a folder; default {RESULTS.parent.name}/results")
+    parser.add_argument("--check", action="store_true")
     flags = parser.parse_args(argv)
+    if flags.check:
+        return readme.put("experiments.gallery", table(json.loads((RESULTS / "mnist.json").read_text())), check=True)
+    if flags.workdirs and not flags.out:
+        print("experiments.gallery: runs were given without --out: give a folder for their picture.", file=sys.stderr)
+        return 1
     common.return_freed_memory()
-    blocks, rows = [], ["| model | steps | on test images | samples |", "|---|---|---|---|"]
+    out = flags.out or RESULTS
+    blocks: list[tuple[str, np.ndarray]] = []
+    rows: list[dict[str, Any]] = []
     try:
-        for workdir in flags.workdirs:
+        for workdir in flags.workdirs or map(Path, RUNS):
             print(workdir, file=sys.stderr)
-            title, block, row = _one(workdir)
-            blocks.append((title, block))
+            images, row = _one(workdir)
             rows.append(row)
-        picture(blocks, flags.out)
-    except ValueError as error:
+            if row["title"] not in [title for title, _ in blocks]:  # one picture of a model
+                blocks.append((row["title"], images))
+        out.mkdir(parents=True, exist_ok=True)
+        picture(blocks, out / "samples.png")
+    except (ValueError, OSError) as error:
         print(f"experiments.gallery: {error}", file=sys.stderr)
         return 1
-    print("\n".join(rows))
-    print(f"\n{flags.out}")
-    return 0
+    result = {"device": machine.device_name(), "versions": machine.versions("jax", "flax", "optax"), "rows": rows}
+    (out / "mnist.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    print(table(result))
+    print(f"\n{out / 'samples.png'}, {out / 'mnist.json'}", file=sys.stderr)
+    return 0 if flags.workdirs else readme.put("experiments.gallery", table(result), check=False)
 
 
-def _one(workdir: Path) -> tuple[str, np.ndarray, str]:
-    """Title, samples to show and table row of one run."""
+def _one(workdir: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """Samples to show and row of one run."""
     model = vaegan_jax.load(workdir)
-    name = json.loads((workdir / "config.json").read_text())["data"]["name"]
+    described = json.loads((workdir / "config.json").read_text())
+    name, examples = described["data"]["name"], described["data"]["examples"]
     train, test = data.load(name), data.load(name, "test")
     samples = np.asarray(model.sample(jax.random.key(4), common.SAMPLES))
-    title = TITLES.get(workdir.name.partition("-")[0], workdir.name)
-    measured = fit.validate(model.algorithm, model.config, model.state, test)
-    numbers = ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in measured.items())
-    steps = int(model.state.step)
-    return title, samples[:SHOWN], f"| {title} | {steps:,} | {numbers} | {neighbours(samples, train, test)} |"
+    steps, config = int(model.state.step), model.config
+    row = {
+        "title": TITLES.get(workdir.name.partition("-")[0], workdir.name),
+        "command": RUNS.get(str(workdir), ""),
+        "seeds": described["seeds"],
+        "steps": steps,
+        "epochs": steps * config.batch_size * config.batches_per_step / examples,
+        "config": described["config"],
+        "data": described["data"],
+        "test": fit.validate(model.algorithm, config, model.state, test),
+        "samples": dataclasses.asdict(neighbours(samples, train, test)),
+    }
+    return samples[:SHOWN], row
+
+
+def table(result: dict[str, Any]) -> str:
+    """Markdown: a line a run."""
+    lines = [
+        "| model | command | steps (epochs) | test split | samples: classes, largest share, distance |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        test = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row["test"].items())
+        found = row["samples"]
+        judged = f"{found['classes']}, {found['largest_share']:.0%}, {found['distance_ratio']:.2f}"
+        lines.append(
+            f"| {row['title']} | `{row['command']}` | {row['steps']:,} ({row['epochs']:.3g}) | {test} | {judged} |"
+        )
+    return "\n".join([*lines, "", f"{result['device']}; {result['versions']}."])
 
 
 def picture(blocks: Sequence[tuple[str, np.ndarray]], path: Path) -> None:

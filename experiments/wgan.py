@@ -5,7 +5,7 @@ python -m experiments.wgan --warmup                         the authors' code: 1
 python -m experiments.wgan --recipe gradient_penalty        Gulrajani et al. 2017, arXiv:1704.00028
 python -m experiments.wgan --dataset grid                   25 Gaussians: MLPs for vectors, gradient penalty
 
-Time: about 0.65 s a step (5 critic steps and 1 of the generator) on two cores; `cpu` (2,500) 27 minutes, `paper` 18 hours.
+Time: 0.65 s a step (5 of the critic, 1 of the generator) on two cores; `cpu` (2,500) 27 minutes, `paper` 18 hours.
 Expected: the estimate W falls as samples improve (figure 3), slowly: that is the price of the clip.
 """
 

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     result = {
         "device": name,
         "date": time.strftime("%Y-%m-%d"),
-        "versions": ", ".join(f"{p} {v}" for p in PACKAGES if (v := machine.version(p))),
+        "versions": machine.versions(*PACKAGES),
         "threads": machine.cores(),
         "gemm_gflops": max(peaks),
         "repeats": flags.repeats,

@@ -1,5 +1,6 @@
 """The machine under the benchmark: its name, its matrix-product peak, its load; and the operations of a program."""
 
+import contextlib
 import importlib.metadata
 import math
 import os
@@ -74,12 +75,13 @@ def unrest(peaks: list[float], loads: list[float]) -> str:
     return "; ".join(found)
 
 
-def version(package: str) -> str:
-    """The installed version, or ""."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
+def versions(*packages: str) -> str:
+    """`jax 0.10.2, flax 0.12.8`, of those that are installed."""
+    found = []
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{package} {importlib.metadata.version(package)}")
+    return ", ".join(found)
 
 
 _DEFINITION = re.compile(r"%([\w.-]+) = \(?\w+\[([\d,]*)\]")

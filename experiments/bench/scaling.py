@@ -367,7 +367,7 @@ def main(argv: list[str] | None = None) -> int:
     result: Row = {
         "device": device,
         "date": time.strftime("%Y-%m-%d"),
-        "versions": ", ".join(f"{p} {machine.version(p)}" for p in ("jax", "flax", "optax")),
+        "versions": machine.versions("jax", "flax", "optax"),
         "threads": machine.cores(),
     }
     result |= {"repeats": TURNS, "seconds": flags.seconds, "limit": flags.limit, "axes": {}, "flat": None}

@@ -9,12 +9,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from experiments import readme
 from experiments.bench.tasks import TASKS, TITLES, Target
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).resolve().parents[2] / "README.md"
-BEGIN, END = "<!-- speed: written by python -m experiments.bench.table -->", "<!-- end of speed -->"
-
 Row = dict[str, Any]
 
 
@@ -117,7 +115,7 @@ def readme_part(results: list[Row]) -> str:
         parts += [heading(result), "", markdown(targets(result)), ""]
         parts += ["<details><summary>Every contender</summary>", "", markdown(contenders(result)), ""]
         parts += [f"GFLOP a step in matrix products: {gflop}. Data: {result['source']}.", "", "</details>", ""]
-    return "\n".join([BEGIN, "", *parts, END])
+    return "\n".join(parts)
 
 
 def load() -> list[Row]:
@@ -128,16 +126,7 @@ def main(argv: list[str]) -> int:
     results = load()
     for result in results:
         print(f"{heading(result)}\n\n{text(targets(result))}\n\n{text(contenders(result))}\n")
-    page = README.read_text()
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    new = before + readme_part(results) + after
-    if "--check" in argv:
-        if new != page:
-            print("README.md's speed table is not what the results say: run `python -m experiments.bench.table`.")
-        return int(new != page)
-    README.write_text(new)
-    return 0
+    return readme.put("experiments.bench.table", readme_part(results), check="--check" in argv)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """What a person looks at: the quickstart's page, the gallery, and how samples are judged."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gallery, quickstart, vae
+from experiments import gallery, quickstart, readme, vae
 from experiments.neighbours import neighbours
 from vaegan_jax import data
 
@@ -71,10 +72,31 @@ def test_the_gallery_shows_runs_side_by_side(tmp_path, capsys):
     for name in ("vae-a", "other"):
         assert vae.main([*small, "--workdir", str(tmp_path / name)]) == 0
     runs = [str(tmp_path / name) for name in ("vae-a", "other")]
-    assert gallery.main(["--out", str(tmp_path / "g.png"), *runs]) == 0
+    assert gallery.main(["--out", str(tmp_path / "g"), *runs]) == 0
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert [row.split(" | ")[:2] for row in rows[1:]] == [["| VAE", "3"], ["| other", "3"]]
-    assert "of 10 classes" in rows[1]
-    assert Image.open(tmp_path / "g.png").size == (2 * (6 * 9 + 1) + 14, 26 + 6 * 9 + 1)
-    assert gallery.main([str(tmp_path / "nothing")]) == 1
+    assert [row.split(" | ")[0] for row in rows[1:]] == ["| VAE", "| other"]
+    assert Image.open(tmp_path / "g" / "samples.png").size == (2 * (6 * 9 + 1) + 14, 26 + 6 * 9 + 1)
+    row = json.loads((tmp_path / "g" / "mnist.json").read_text())["rows"][0]
+    assert (row["steps"], row["seeds"], row["epochs"]) == (3, [0], pytest.approx(300 / 1541))
+    assert f"elbo {row['test']['elbo']:.4g}" in rows[1] and f"{row['samples']['classes']}, " in rows[1]
+    assert gallery.main(["--out", str(tmp_path / "g"), str(tmp_path / "nothing")]) == 1
     assert "no config.json" in capsys.readouterr().err
+    assert gallery.main(runs) == 1
+    assert "without --out" in capsys.readouterr().err
+
+
+def test_the_readmes_table_of_mnist_is_that_of_the_results():
+    assert gallery.main(["--check"]) == 0
+
+
+def test_a_part_of_the_readme_is_put_between_its_marks(tmp_path, capsys):
+    page = tmp_path / "README.md"
+    page.write_text("before\n<!-- written by python -m a.b -->\nold\n<!-- end of a.b -->\nafter\n")
+    assert readme.put("a.b", "new", check=True, path=page) == 1
+    assert "python -m a.b" in capsys.readouterr().err and "old" in page.read_text()
+    assert readme.put("a.b", "new", check=False, path=page) == 0
+    assert readme.put("a.b", "new", check=True, path=page) == 0
+    begin, end = "<!-- written by python -m a.b -->", "<!-- end of a.b -->"
+    assert page.read_text() == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
+    with pytest.raises(ValueError, match=r"no part of c\.d"):
+        readme.put("c.d", "new", check=False, path=page)
