@@ -197,6 +197,11 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
         f"{steps:,} steps of batch {config.batch_size}, seeds {', '.join(map(str, flags.seeds))}, in {workdir}",
         file=sys.stderr,
     )
+    writers = ((logs.tensorboard, flags.tensorboard), (logs.wandb, flags.wandb))
+
+    def trim(*_: Any) -> None:  # at every line, so before a checkpoint's copies of the state
+        return_freed_memory()
+
     trained = fit.fit(
         script.algorithm,
         config,
@@ -207,7 +212,7 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
         validation=held_out,
         log_every=flags.log_every,
         checkpoint_every=max(500, steps // 10) if flags.checkpoint_every is None else flags.checkpoint_every,
-        write=[make(workdir) for make, on in ((logs.tensorboard, flags.tensorboard), (logs.wandb, flags.wandb)) if on],
+        write=[trim, *(make(workdir) for make, on in writers if on)],
     )
     return_freed_memory()
     paths = figures.draw(trained, test or train, workdir)

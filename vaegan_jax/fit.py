@@ -149,7 +149,7 @@ def fit(
     return _run(algorithm, config, loop.states, seeds, records, folder)
 
 
-def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: int = 1000) -> dict[str, float]:
+def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: int = 250) -> dict[str, float]:
     """Means of algorithm.validate(config, state, batch, key) over all of `dataset`, with a fixed key for each block."""
     data = _dataset(dataset)
     if len(data) == 0:
