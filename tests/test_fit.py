@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import chex
 import jax
@@ -15,6 +16,7 @@ import pytest
 from flax import struct
 from PIL import Image
 
+from experiments.bench import machine
 from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, vae
 
 SMALL = vae.Config(
@@ -319,25 +321,46 @@ def test_no_steps_is_the_initial_state(digits):
 
 SEVERAL_DEVICES = """
 import jax, numpy as np
-from vaegan_jax import data, fit, nets, vae
+from experiments.bench import machine
+from tests.test_fit import ALTERNATING, SMALL
+from vaegan_jax import data, fit, gan, loop, vae
+jax.config.update("jax_debug_key_reuse", False)  # of the imported test
 assert len(jax.devices()) == 2
-c = vae.Config(latents=3, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)), batch_size=50)
 d = data.load("digits")
 for seeds in ((0, 7), (7,)):  # seeds over devices; the batch over devices
-    run = fit.fit(vae, c, d, steps=10, seeds=seeds, progress=False)
+    run = fit.fit(vae, SMALL, d, steps=10, seeds=seeds, progress=False)
     kernel = run.state(7).model.params["decoder"]["output"]["kernel"]
     print(*(float(v) for v in run.metrics["elbo"][-1]), float(np.abs(kernel).sum()))
+run = fit.fit(gan, ALTERNATING, d, steps=10, seeds=(7,), progress=False)
+kernel = run.state(7).generator.params["output"]["kernel"]
+print(float(run.metrics["generator_loss"][0, 0]), float(np.abs(kernel).sum()))
+print(machine.flops(loop.Loop(gan, ALTERNATING, d, run.states, (7,)).compile()))
 """
+ALTERNATING = dataclasses.replace(
+    gan.Config(), latents=5, generator=nets.MLPGenerator((32,)), discriminator=nets.MLPDiscriminator((32,)),
+    update="alternating", batch_size=50,
+)  # fmt: skip
 
 
-def test_two_devices_give_the_numbers_of_one(digits):
+def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    root = Path(__file__).parents[1]
     out = subprocess.run(
-        [sys.executable, "-c", SEVERAL_DEVICES], capture_output=True, text=True, env={**os.environ, **environment}
+        [sys.executable, "-c", SEVERAL_DEVICES],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment, "PYTHONPATH": str(root)},
+        cwd=root,
     )
     assert out.returncode == 0, out.stderr
-    alone = fit.fit(vae, SMALL, digits, steps=10, seeds=(7,), progress=False)
-    kernel = np.abs(alone.state(7).model.params["decoder"]["output"]["kernel"]).sum()
-    expected = [float(alone.metrics["elbo"][0, 0]), float(kernel)]
-    for line in out.stdout.splitlines():
-        np.testing.assert_allclose([float(word) for word in line.split()], expected, rtol=1e-4)
+    *vaes, adversarial, operations = ([float(word) for word in line.split()] for line in out.stdout.splitlines())
+    run = fit.fit(vae, SMALL, digits, steps=10, seeds=(7,), progress=False)
+    kernel = np.abs(run.state(7).model.params["decoder"]["output"]["kernel"]).sum()
+    for found in vaes:
+        np.testing.assert_allclose(found, [run.metrics["elbo"][0, 0], kernel], rtol=1e-4)
+    run = fit.fit(gan, ALTERNATING, digits, steps=10, seeds=(7,), progress=False)
+    kernel = np.abs(run.state(7).generator.params["output"]["kernel"]).sum()
+    np.testing.assert_allclose(adversarial, [run.metrics["generator_loss"][0, 0], kernel], rtol=1e-4)
+    # The generator's own step has a draw and no batch: it would be done twice.
+    whole = machine.flops(loop.Loop(gan, ALTERNATING, digits, run.states, (7,)).compile())
+    assert operations[0] < 0.55 * whole

@@ -201,8 +201,10 @@ def activate(config: Any, heads: jax.Array) -> jax.Array:
 def draw_latents(config: Any, key: jax.Array, n: int) -> jax.Array:
     """z ~ p(z), [n, latents]."""
     if config.prior == "normal":
-        return config.prior_scale * jax.random.normal(key, (n, config.latents))
-    return jax.random.uniform(key, (n, config.latents), minval=-config.prior_scale, maxval=config.prior_scale)
+        z = config.prior_scale * jax.random.normal(key, (n, config.latents))
+    else:
+        z = jax.random.uniform(key, (n, config.latents), minval=-config.prior_scale, maxval=config.prior_scale)
+    return players.divide(z)
 
 
 def generate(

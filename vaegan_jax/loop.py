@@ -1,5 +1,6 @@
 """The compiled chunk of steps, and the stream of chunks: the next one is dispatched before the last one is read."""
 
+import contextlib
 import dataclasses
 import functools
 import time
@@ -12,6 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.state import DEVICE_AXIS
 
 CHUNK_SECONDS = 1.0  # a chunk's aim: long enough to hide the host, short enough for progress and Ctrl-C
 CAPACITY = 2048  # steps a chunk can hold
@@ -66,10 +68,10 @@ class Loop:
         devices = jax.devices()
         self._mesh = None
         if len(devices) > 1:
-            self._mesh = jax.make_mesh((len(devices),), ("device",), axis_types=(AxisType.Auto,))
+            self._mesh = jax.make_mesh((len(devices),), (DEVICE_AXIS,), axis_types=(AxisType.Auto,))
         over_seeds = self._mesh is not None and len(seeds) % len(devices) == 0
         over_batch = self._mesh is not None and not over_seeds and config.batch_size % len(devices) == 0
-        whole, split = self._sharding(), self._sharding("device")
+        whole, split = self._sharding(), self._sharding(DEVICE_AXIS)
         arrays = {"x": data.x} if data.label is None else {"x": data.x, "label": data.label}
         self._data = jax.device_put(arrays, whole) if whole else jax.tree.map(jnp.asarray, arrays)
         self._keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
@@ -78,19 +80,24 @@ class Loop:
             moved = (self.states, self._keys, self._order)
             self.states, self._keys, self._order = jax.device_put(moved, split if over_seeds else whole)
         front = (None,) * (config.batches_per_step > 1)
-        constraint = NamedSharding(self._mesh, PartitionSpec(*front, "device")) if over_batch and self._mesh else None
+        constraint = (
+            NamedSharding(self._mesh, PartitionSpec(*front, DEVICE_AXIS)) if over_batch and self._mesh else None
+        )
         one = functools.partial(_chunk, algorithm, config, len(data), constraint)
         # One seed takes no batch axis: a batched product of one is slower than a plain one.
         over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
         self._program: Any = jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
+        # Draws that follow no batch are divided too: see state.divide.
+        self._context = functools.partial(jax.set_mesh, self._mesh) if over_batch else contextlib.nullcontext
         self._batches = config.batches_per_step, len(data) // config.batch_size
 
-    def _sharding(self, *axes: str) -> NamedSharding | None:
+    def _sharding(self, *axes: str | None) -> NamedSharding | None:
         return NamedSharding(self._mesh, PartitionSpec(*axes)) if self._mesh else None
 
     def advance(self, start: int, count: int) -> dict[str, jax.Array]:
         """Moves the states by `count` <= capacity steps from `start`; metrics [S, capacity], not yet waited for."""
-        self.states, self._order, metrics = self._program(*self._arguments(start, count))
+        with self._context():
+            self.states, self._order, metrics = self._program(*self._arguments(start, count))
         group, per_epoch = self._batches
         self._epoch = ((start + count) * group - 1) // per_epoch
         return metrics
@@ -102,7 +109,8 @@ class Loop:
 
     def compile(self) -> jax.stages.Compiled:
         """Compiles the program now instead of at the first chunk, for a look at its operations and memory."""
-        program = self._program.lower(*self._arguments(0, 1)).compile()
+        with self._context():
+            program = self._program.lower(*self._arguments(0, 1)).compile()
         self._program = program
         return program
 

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
+from jax.sharding import PartitionSpec
 
 from vaegan_jax.optimizer import Optimizer
 
 Tree = Any
 Shape = tuple[int, ...]
+DEVICE_AXIS = "device"  # of the mesh over which `fit` divides seeds, or the batch of one
 
 
 @struct.dataclass
@@ -149,6 +151,12 @@ def check_shape(shape: Shape) -> Shape:
     if len(shape) not in (1, 3) or not all(isinstance(n, int) and n > 0 for n in shape):
         raise ValueError(f"shape is {shape}: give one example's shape, (H, W, C) for images or (D,) for vectors.")
     return shape
+
+
+def divide(z: jax.Array) -> jax.Array:
+    """Divides the rows of z over the devices that share a batch, if `fit` has some: a draw has no batch to follow."""
+    shared = DEVICE_AXIS in jax.sharding.get_abstract_mesh().axis_names
+    return jax.lax.with_sharding_constraint(z, PartitionSpec(DEVICE_AXIS)) if shared else z
 
 
 def one_hot(label: jax.Array | None, num_classes: int) -> jax.Array | None:
