@@ -44,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true")
     flags = parser.parse_args(argv)
     if flags.check:
+        if not (RESULTS / "mnist.json").exists():
+            print(f"experiments.gallery: {RESULTS / 'mnist.json'} is missing: run it without --check.", file=sys.stderr)
+            return 1
         return readme.put("experiments.gallery", table(json.loads((RESULTS / "mnist.json").read_text())), check=True)
     if flags.workdirs and not flags.out:
         print("experiments.gallery: runs were given without --out: give a folder for their picture.", file=sys.stderr)

@@ -115,7 +115,7 @@ def readme_part(results: list[Row]) -> str:
         parts += [heading(result), "", markdown(targets(result)), ""]
         parts += ["<details><summary>Every contender</summary>", "", markdown(contenders(result)), ""]
         parts += [f"GFLOP a step in matrix products: {gflop}. Data: {result['source']}.", "", "</details>", ""]
-    return "\n".join(parts)
+    return "\n".join(parts) or "No results are committed yet."
 
 
 def load() -> list[Row]:
