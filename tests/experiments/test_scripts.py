@@ -29,7 +29,7 @@ SMALL = {
 
 
 @pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
+def no_compilation_cache(monkeypatch, quick_compiler):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
