@@ -257,19 +257,7 @@ def _check(
             f"batch_size is {config.batch_size}, but {data.name} {data.split} has {len(data)} examples: "
             "give a smaller batch or more data."
         )
-    if config.num_classes and data.label is None:
-        raise ValueError(
-            f"The config has {config.num_classes} classes, but {data.name} has no labels: give num_classes 0."
-        )
-    if (
-        config.num_classes
-        and data.label is not None
-        and not set(np.unique(data.label)) <= set(range(config.num_classes))
-    ):
-        raise ValueError(
-            f"The labels of {data.name} go from {data.label.min()} to {data.label.max()}: with num_classes "
-            f"{config.num_classes} they must lie between 0 and {config.num_classes - 1}."
-        )
+    _check_labels(config, data)
     if (evaluate is None) != (not len(evaluate_at)):
         given, missing = ("evaluate_at", "evaluate") if evaluate is None else ("evaluate", "evaluate_at")
         raise ValueError(f"{given} was given without {missing}: give both, or neither.")
@@ -285,8 +273,21 @@ def _check_held_out(algorithm: Any, config: Any, data: Dataset, held_out: Datase
             f"validation has shape {list(held_out.x.shape)}: at least one example of {list(data.x.shape[1:])} is "
             "expected, as in training."
         )
-    if config.num_classes and held_out.label is None:
-        raise ValueError(f"The config has {config.num_classes} classes, but validation has no labels: give them.")
+    _check_labels(config, held_out)
+
+
+def _check_labels(config: Any, data: Dataset) -> None:
+    if not config.num_classes:
+        return
+    if data.label is None:
+        raise ValueError(
+            f"The config has {config.num_classes} classes, but {data.name} has no labels: give num_classes 0."
+        )
+    if data.label.min() < 0 or data.label.max() >= config.num_classes:
+        raise ValueError(
+            f"The labels of {data.name} go from {data.label.min()} to {data.label.max()}: with num_classes "
+            f"{config.num_classes} they must lie between 0 and {config.num_classes - 1}."
+        )
 
 
 def _initial(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any) -> Any:

@@ -25,6 +25,7 @@ class Diverged(FloatingPointError):
 
 
 def diverged(name: str, value: Any, step: int, seed: int) -> Diverged:
+    """The one sentence for every kind of it."""
     return Diverged(
         f"{name} is {value} at step {step} of seed {seed}: the run stops, the last checkpoint is from before; try a "
         "lower learning rate."
@@ -80,9 +81,7 @@ class Loop:
             moved = (self.states, self._keys, self._order)
             self.states, self._keys, self._order = jax.device_put(moved, split if over_seeds else whole)
         front = (None,) * (config.batches_per_step > 1)
-        constraint = (
-            NamedSharding(self._mesh, PartitionSpec(*front, DEVICE_AXIS)) if over_batch and self._mesh else None
-        )
+        constraint = self._sharding(*front, DEVICE_AXIS) if over_batch else None
         one = functools.partial(_chunk, algorithm, config, len(data), constraint)
         # One seed takes no batch axis: a batched product of one is slower than a plain one.
         over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
@@ -184,11 +183,9 @@ def _alone(chunk: Callable[..., Any]) -> Callable[..., Any]:
 @jax.jit
 def _finite(states: Any) -> dict[str, jax.Array]:
     """Path of every float leaf -> whether it is finite, for each seed: [S]."""
-    leaves = {
-        jax.tree_util.keystr(path, simple=True, separator="."): v for path, v in jax.tree.leaves_with_path(states)
-    }
-    floats = {path: v for path, v in leaves.items() if jnp.issubdtype(v.dtype, jnp.floating)}
-    return {path: jnp.isfinite(v).reshape(v.shape[0], -1).all(axis=1) for path, v in floats.items()}
+    floats = [(path, v) for path, v in jax.tree.leaves_with_path(states) if jnp.issubdtype(v.dtype, jnp.floating)]
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
+    return {name(path): jnp.isfinite(v).reshape(v.shape[0], -1).all(axis=1) for path, v in floats}
 
 
 def _capacity(examples: int, config: Any) -> int:

@@ -329,6 +329,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def render(figure: Any, path: str | Path | None) -> np.ndarray:
+    """The figure as uint8 [H, W, 3], also written to `path` if given."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -337,6 +338,7 @@ def render(figure: Any, path: str | Path | None) -> np.ndarray:
 
 
 def clean(axes: Any, *, grid_lines: bool = True) -> None:
+    """The look of every panel: no box, grey ticks, faint lines."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("0.6")
     axes.tick_params(labelsize=8, color="0.6", labelcolor="0.25")
