@@ -233,7 +233,7 @@ def _held_out(flags: Flags, config: Any, train: Any, split: str, asked_for: bool
     Raises:
         ValueError: damaged data, or data that the trained model could not be judged by.
     """
-    from vaegan_jax import data
+    from vaegan_jax import data, fit
 
     try:
         found = data.load(flags.dataset, split, data_dir=flags.data_dir)
@@ -247,21 +247,7 @@ def _held_out(flags: Flags, config: Any, train: Any, split: str, asked_for: bool
                 f"split {split!r} of {found.name} is empty: give one with examples, or 'train[:0]' for none."
             )
         return None
-    if found.x.shape[1:] != train.x.shape[1:]:
-        raise ValueError(
-            f"{found.name} {found.split} holds {list(found.x.shape[1:])}, but {train.split} {list(train.x.shape[1:])}: "
-            "give splits of one shape."
-        )
-    if config.num_classes:
-        if found.label is None:
-            raise ValueError(
-                f"{found.name} {found.split} has no labels, but the config has {config.num_classes} classes."
-            )
-        if found.label.min() < 0 or found.label.max() >= config.num_classes:
-            raise ValueError(
-                f"The labels of {found.name} {found.split} go from {found.label.min()} to {found.label.max()}: with "
-                f"num_classes {config.num_classes} they must lie between 0 and {config.num_classes - 1}."
-            )
+    fit.check_held_out(config, train, found)
     return found
 
 

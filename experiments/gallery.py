@@ -105,7 +105,8 @@ def table(result: dict[str, Any]) -> str:
     for row in result["rows"]:
         test = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row["test"].items())
         found = row["samples"]
-        judged = f"{found['classes']}, {found['largest_share']:.0%}, {found['distance_ratio']:.2f}"
+        ratio = "-" if found["distance_ratio"] is None else f"{found['distance_ratio']:.2f}"
+        judged = f"{found['classes']}, {found['largest_share']:.0%}, {ratio}"
         lines.append(
             f"| {row['title']} | `{row['command']}` | {row['steps']:,} ({row['epochs']:.3g}) | {test} | {judged} |"
         )

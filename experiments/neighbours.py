@@ -1,7 +1,6 @@
 """Whether samples look like the data, by their nearest training images: classes found, largest share, distance."""
 
 import dataclasses
-import math
 
 import numpy as np
 
@@ -14,7 +13,7 @@ ENTRIES = 2**22  # of training images as floats at once: 16 MB
 class Neighbours:
     """Of n samples: how many classes a 1-nearest-neighbour classifier finds, the largest class's share of them,
 
-    the mean Euclidean distance to the nearest training example, and its ratio to that of as many test examples: NaN
+    the mean Euclidean distance to the nearest training example, and its ratio to that of as many test examples: None
     where those lie in the training set.
     """
 
@@ -23,12 +22,12 @@ class Neighbours:
     of_classes: int
     largest_share: float
     distance: float
-    distance_ratio: float
+    distance_ratio: float | None
 
     def __str__(self) -> str:
         far = (
             f"{self.distance:.3g} from the training set, which holds the test examples"
-            if math.isnan(self.distance_ratio)
+            if self.distance_ratio is None
             else f"{self.distance_ratio:.2f} times as far from the training set as test examples"
         )
         found = f"{self.classes} of {self.of_classes} classes, the largest {self.largest_share:.0%}"
@@ -56,7 +55,7 @@ def neighbours(samples: np.ndarray, train: Dataset, test: Dataset) -> Neighbours
         of_classes=len(np.unique(train.label)),
         largest_share=float(counts.max() / len(samples)),
         distance=float(own),
-        distance_ratio=float(own / usual) if usual > 0 else math.nan,
+        distance_ratio=float(own / usual) if usual > 0 else None,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vaegan_jax import fit, gan, nets
+from vaegan_jax import adversarial, fit, gan, nets
 from vaegan_jax.optimizer import Optimizer
 
 D, K, B = 3, 2, 6
@@ -128,7 +128,7 @@ def test_the_output_bias_is_the_logit_of_the_pixel_means():
 @pytest.mark.parametrize("prior", ["normal", "uniform"])
 def test_the_prior_has_its_law(prior):
     one = config(prior=prior, prior_scale=np.sqrt(3.0))
-    z = np.asarray(gan.draw_latents(one, jax.random.key(3), 20_000))
+    z = np.asarray(adversarial.draw_latents(one, jax.random.key(3), 20_000))
     law = stats.norm(scale=np.sqrt(3)) if prior == "normal" else stats.uniform(-np.sqrt(3), 2 * np.sqrt(3))
     assert stats.kstest(z.ravel(), law.cdf).pvalue > 1e-3
     assert abs(np.corrcoef(z.T)[0, 1]) < 0.03
@@ -217,7 +217,7 @@ def test_labels_left_out_are_drawn_uniformly(conditional_state):
 def test_training_gives_the_batchs_labels_to_both_nets(conditional_state):
     """The gradient of a label's weights is 0 where the batch lacks that label, in both nets."""
     batch = vectors() | {"label": jnp.array([0, 2, 2, 0, 2, 0], jnp.int32)}
-    step = jax.jit(gan.gradients, static_argnums=0)
+    step = jax.jit(adversarial.gradients, static_argnums=0)
     (g, _), (d, _), _ = step(CONDITIONAL, conditional_state, batch, jax.random.key(6))
     for weights in (g["output"]["kernel"][K:], d["hidden0"]["kernel"][D:], d["output"]["kernel"][5:]):
         used = abs(np.asarray(weights)).max(axis=1) > 0

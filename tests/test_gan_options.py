@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax import gan, nets
+from vaegan_jax import adversarial, gan, nets
 from vaegan_jax.optimizer import Optimizer
 
 B, K, SHAPE = 6, 2, (8, 8, 1)
@@ -81,6 +81,6 @@ def test_a_fake_is_judged_under_the_label_that_it_was_made_from():
 
     d, g = start.discriminator.params, start.generator.params
     expected = jax.jit(lambda d, g: (jax.grad(g_loss, 1)(d, g), jax.grad(d_loss)(d, g)))(d, g)
-    step = jax.jit(gan.gradients, static_argnums=0)
+    step = jax.jit(adversarial.gradients, static_argnums=0)
     (g_found, _), (d_found, _), _ = step(config, start, {"x": X, "label": label}, jax.random.key(2))
     chex.assert_trees_all_close((g_found, d_found), expected, rtol=1e-3, atol=1e-6)

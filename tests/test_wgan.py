@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import gan, nets, wgan
+from vaegan_jax import adversarial, nets, wgan
 from vaegan_jax.optimizer import Optimizer
 
 D, K, B = 3, 2, 5
@@ -36,7 +36,7 @@ def state():
 
 
 critic_step = jax.jit(wgan.critic_step, static_argnums=0)
-generator_step = jax.jit(gan.generator_step, static_argnums=0)
+generator_step = jax.jit(adversarial.generator_step, static_argnums=0)
 
 
 def float64(tree):

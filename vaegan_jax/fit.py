@@ -99,9 +99,11 @@ def fit(
     seeds = tuple(int(s) for s in seeds)
     every = max(steps, 1) if checkpoint_every is None else checkpoint_every
     _check(config, data, steps, seeds, log_every, every, keep, evaluate, evaluate_at)
-    held_out = None if validation is None else _dataset(validation)
+    held_out = None if validation is None else _dataset(validation, "validation")
     if held_out is not None:
-        _check_held_out(algorithm, config, data, held_out)
+        if not hasattr(algorithm, "validate"):
+            raise ValueError(f"validation was given, but {algorithm.__name__} has no `validate`: leave it out.")
+        check_held_out(config, data, held_out)
 
     states = _initial(algorithm, config, data, seeds, initial_states)
     folder: Path | None = None
@@ -226,8 +228,8 @@ def _at_stop(
     return found
 
 
-def _dataset(x: Any) -> Dataset:
-    return x if isinstance(x, Dataset) else Dataset(np.asarray(x))
+def _dataset(x: Any, split: str = "train") -> Dataset:
+    return x if isinstance(x, Dataset) else Dataset(np.asarray(x), split=split)
 
 
 def _check(
@@ -257,7 +259,7 @@ def _check(
             f"batch_size is {config.batch_size}, but {data.name} {data.split} has {len(data)} examples: "
             "give a smaller batch or more data."
         )
-    _check_labels(config, data)
+    check_labels(config, data)
     if (evaluate is None) != (not len(evaluate_at)):
         given, missing = ("evaluate_at", "evaluate") if evaluate is None else ("evaluate", "evaluate_at")
         raise ValueError(f"{given} was given without {missing}: give both, or neither.")
@@ -265,28 +267,31 @@ def _check(
         raise ValueError(f"evaluate_at is {tuple(evaluate_at)}: give steps between 1 and {steps}.")
 
 
-def _check_held_out(algorithm: Any, config: Any, data: Dataset, held_out: Dataset) -> None:
-    if not hasattr(algorithm, "validate"):
-        raise ValueError(f"validation was given, but {algorithm.__name__} has no function `validate`: leave it out.")
-    if len(held_out) == 0 or held_out.x.shape[1:] != data.x.shape[1:]:
+def check_held_out(config: Any, data: Dataset, held_out: Dataset) -> None:
+    """Raises ValueError unless a model trained on `data` can be judged by `held_out`."""
+    if len(held_out) == 0:
+        raise ValueError(f"{held_out.name} {held_out.split} is empty: give at least one example to validate on.")
+    if held_out.x.shape[1:] != data.x.shape[1:]:
         raise ValueError(
-            f"validation has shape {list(held_out.x.shape)}: at least one example of {list(data.x.shape[1:])} is "
-            "expected, as in training."
+            f"{held_out.name} {held_out.split} holds {list(held_out.x.shape[1:])}, but {data.name} {data.split} "
+            f"{list(data.x.shape[1:])}: give examples of one shape."
         )
-    _check_labels(config, held_out)
+    check_labels(config, held_out)
 
 
-def _check_labels(config: Any, data: Dataset) -> None:
+def check_labels(config: Any, data: Dataset) -> None:
+    """Raises ValueError unless `data` has the labels that the config's classes need."""
     if not config.num_classes:
         return
     if data.label is None:
         raise ValueError(
-            f"The config has {config.num_classes} classes, but {data.name} has no labels: give num_classes 0."
+            f"{data.name} {data.split} has no labels, but the config has {config.num_classes} classes: give labels, or "
+            "num_classes 0."
         )
     if data.label.min() < 0 or data.label.max() >= config.num_classes:
         raise ValueError(
-            f"The labels of {data.name} go from {data.label.min()} to {data.label.max()}: with num_classes "
-            f"{config.num_classes} they must lie between 0 and {config.num_classes - 1}."
+            f"The labels of {data.name} {data.split} go from {data.label.min()} to {data.label.max()}: with "
+            f"num_classes {config.num_classes} they must lie between 0 and {config.num_classes - 1}."
         )
 
 

@@ -2,24 +2,37 @@
 
     V(D, G) = E_x log D(x) + E_z log(1 - D(G(z))),  D = sigmoid(logit): D maximises it; -log 4 is its optimum's value.
 
-Images are in [0, 1] outside; inside, a generator with output "tanh" and its discriminator work in [-1, 1].
+What it shares with wgan and vaegan is in adversarial.py.
 """
 
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import losses, nets
+from vaegan_jax import adversarial, nets
 from vaegan_jax import state as players
-from vaegan_jax.config import check_choices
+from vaegan_jax.adversarial import decode_standard, discriminate, sample, validate
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
+
+__all__ = [
+    "Config",
+    "State",
+    "dcgan",
+    "decode_standard",
+    "discriminate",
+    "init",
+    "sample",
+    "train_step",
+    "validate",
+    "vectors",
+]
 
 Metrics = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
@@ -81,30 +94,7 @@ class Config:
     batches_per_step = 1
 
     def __post_init__(self) -> None:
-        check(self)
-
-
-def check(config: Any) -> None:
-    """What every adversarial config must satisfy."""
-    check_choices(config)
-    if config.latents < 1 or config.batch_size < 1 or config.dataset_size < 1 or config.num_classes < 0:
-        raise ValueError(
-            f"latents, batch_size, dataset_size are {config.latents}, {config.batch_size}, {config.dataset_size}, "
-            f"num_classes is {config.num_classes}: give 1 or more, and 0 or more classes."
-        )
-    if not config.prior_scale > 0:
-        raise ValueError(f"prior_scale is {config.prior_scale}: give a number above 0.")
-    weights = {n: getattr(config, n, 0.0) for n in ("gradient_penalty", "r1", "r2", "dragan", "discriminator_weight")}
-    for name, weight in weights.items():
-        if not weight >= 0:
-            raise ValueError(f"{name} is {weight}: give 0 or more.")
-    penalties = [name for name in ("gradient_penalty", "r1", "r2", "dragan") if getattr(config, name, 0.0)]
-    if penalties and getattr(config.discriminator, "norm", "none") == "batch":
-        raise ValueError(
-            f"{penalties[0]} needs a discriminator without batch normalisation, which mixes examples: give norm='none'."
-        )
-    if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
-        raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
+        adversarial.check(self)
 
 
 def dcgan(conditional: bool = False) -> Config:
@@ -158,170 +148,10 @@ class State:
     shape: tuple[int, ...] = struct.field(pytree_node=False)
 
 
-def init_players(
-    config: Any, key: jax.Array, shape: tuple[int, ...], data_mean: jax.Array | None
-) -> tuple[Player, Player]:
-    """Fresh generator and discriminator."""
-    generator_key, discriminator_key = jax.random.split(key)
-    y = jnp.zeros((1, config.num_classes)) if config.num_classes else None
-    generator = players.initialize(config.generator, generator_key, jnp.zeros((1, config.latents)), shape, y)
-    if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
-        generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape)
-    discriminator = players.initialize(config.discriminator, discriminator_key, jnp.zeros((1, *shape)), y)
-    return (
-        players.create(generator, config.generator_optimizer, config.ema_decay),
-        players.create(discriminator, config.discriminator_optimizer),
-    )
-
-
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
     """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one (Goodfellow's)"""
     shape = players.check_shape(shape)
-    return State(jnp.int32(0), *init_players(config, key, shape, data_mean), shape)
-
-
-def from_unit(config: Any, x: jax.Array) -> jax.Array:
-    """Images in [0, 1] (or uint8) -> the nets' own range."""
-    x = players.as_float(x)
-    return 2 * x - 1 if config.output == "tanh" else x
-
-
-def to_unit(config: Any, x: jax.Array) -> jax.Array:
-    """The nets' own range -> images in [0, 1], to which a linear output is cut; vectors stay."""
-    if config.output == "tanh":
-        return (x + 1) / 2
-    return jnp.clip(x, 0, 1) if config.output == "linear" and x.ndim == 4 else x
-
-
-def activate(config: Any, heads: jax.Array) -> jax.Array:
-    """A generator's pre-activations -> the nets' own range."""
-    return {"sigmoid": jax.nn.sigmoid, "tanh": jnp.tanh, "linear": lambda h: h}[config.output](heads)
-
-
-def draw_latents(config: Any, key: jax.Array, n: int) -> jax.Array:
-    """z ~ p(z), [n, latents]."""
-    if config.prior == "normal":
-        z = config.prior_scale * jax.random.normal(key, (n, config.latents))
-    else:
-        z = jax.random.uniform(key, (n, config.latents), minval=-config.prior_scale, maxval=config.prior_scale)
-    return players.divide(z)
-
-
-def generate(
-    config: Any, variables: dict[str, Any], z: jax.Array, y: jax.Array | None, shape: tuple[int, ...], *, train: bool
-) -> tuple[jax.Array, Any]:
-    """G(z) in the nets' own range, [B, *shape], and the generator's batch statistics."""
-    heads, stats = players.apply(config.generator, variables, z, shape, y, train=train)
-    return activate(config, heads), stats
-
-
-def gradients(
-    config: Any, state: Any, batch: Batch, key: jax.Array
-) -> tuple[tuple[Any, Any], tuple[Any, Any], Metrics]:
-    """Both players' gradients at the same parameters, from one batch and one draw of z.
-
-    One forward pass through each net and one pull-back for each loss; what a caller does not use is never computed.
-
-    Returns:
-        (gradient, batch statistics) of the generator, the same of the discriminator, and the metrics of the step.
-    """
-    latent_key, real_key, fake_key, penalty_key = jax.random.split(key, 4)
-    x = from_unit(config, batch["x"])
-    y = players.one_hot(batch.get("label"), config.num_classes)
-    z = draw_latents(config, latent_key, x.shape[0])
-    g, d = state.generator, state.discriminator
-
-    def make(params: Any) -> tuple[jax.Array, Any]:
-        return generate(config, {"params": params, "batch_stats": g.batch_stats}, z, y, state.shape, train=True)
-
-    def judge(params: Any, fake: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Any]:
-        # Real and fake are two batches, each with its own statistics, as in Radford et al.'s code.
-        variables = {"params": params, "batch_stats": d.batch_stats}
-        (r, _), stats = players.apply(config.discriminator, variables, x, y, train=True, dropout=real_key)
-        variables = {"params": params, "batch_stats": stats}
-        (f, _), stats = players.apply(config.discriminator, variables, fake, y, train=True, dropout=fake_key)
-        return (r, f), stats
-
-    fake, pull_generator, g_stats = jax.vjp(make, g.params, has_aux=True)
-    (r, f), pull, d_stats = jax.vjp(judge, d.params, fake, has_aux=True)
-
-    pair = losses.ADVERSARIAL[config.adversarial]
-    d_loss, d_cotangent = jax.value_and_grad(lambda rf: config.discriminator_weight * pair.discriminator(*rf).mean())(
-        (r, f)
-    )
-    g_loss, g_cotangent = jax.value_and_grad(lambda rf: pair.generator(*rf).mean())((r, f))
-    d_gradient = pull(d_cotangent)[0]
-    g_gradient = pull_generator(pull(g_cotangent)[1])[0]
-
-    metrics = {
-        "discriminator_loss": d_loss,
-        "generator_loss": g_loss,
-        "value": -losses.ADVERSARIAL["minimax"].discriminator(r, f).mean(),
-        "d_real": jax.nn.sigmoid(r).mean(),
-        "d_fake": jax.nn.sigmoid(f).mean(),
-        "wasserstein": (r - f).mean(),
-    }
-    if config.gradient_penalty or config.r1 or config.r2 or config.dragan:
-
-        def penalty(params: Any) -> jax.Array:
-            return _penalty(config, {"params": params, "batch_stats": d.batch_stats}, x, fake, y, penalty_key)
-
-        metrics["penalty"], extra = jax.value_and_grad(penalty)(d.params)
-        d_gradient = jax.tree.map(jnp.add, d_gradient, extra)
-    metrics["generator_gradient_norm"] = players.gradient_norm(g_gradient)
-    metrics["discriminator_gradient_norm"] = players.gradient_norm(d_gradient)
-    return (g_gradient, g_stats), (d_gradient, d_stats), metrics
-
-
-def _penalty(
-    config: Any, variables: dict[str, Any], x: jax.Array, fake: jax.Array, y: jax.Array | None, key: jax.Array
-) -> jax.Array:
-    """The weighted sum of the config's gradient penalties, a batch mean."""
-    interpolation_key, noise_key, dropout_key = jax.random.split(key, 3)
-
-    def critic(x: jax.Array) -> jax.Array:
-        return players.apply(config.discriminator, variables, x, y, train=True, dropout=dropout_key)[0][0]
-
-    total = jnp.float32(0)
-    if config.gradient_penalty:
-        total += config.gradient_penalty * losses.gradient_penalty(critic, x, fake, interpolation_key).mean()
-    if config.r1:
-        total += config.r1 * losses.r1(critic, x).mean()
-    if config.r2:
-        total += config.r2 * losses.r2(critic, fake).mean()
-    if config.dragan:
-        total += config.dragan * losses.dragan(critic, x, noise_key, scale=config.dragan_scale).mean()
-    return total
-
-
-def _epoch(config: Any) -> int:
-    return max(1, config.dataset_size // config.batch_size)
-
-
-def _update_discriminator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
-    optimizer = config.discriminator_optimizer
-    return players.update(state.discriminator, optimizer, gradient, stats, updates_per_epoch=_epoch(config))
-
-
-def _update_generator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
-    optimizer, decay = config.generator_optimizer, config.ema_decay
-    return players.update(state.generator, optimizer, gradient, stats, decay, updates_per_epoch=_epoch(config))
-
-
-def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
-    """Updates the discriminator alone. Not jitted; `state.step` stays."""
-    _, (gradient, stats), metrics = gradients(config, state, batch, key)
-    player = _update_discriminator(config, state, gradient, stats)
-    del metrics["generator_loss"], metrics["generator_gradient_norm"]
-    return dataclasses.replace(state, discriminator=player), metrics
-
-
-def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
-    """Updates the generator alone. Not jitted; `state.step` stays."""
-    (gradient, stats), _, metrics = gradients(config, state, batch, key)
-    player = _update_generator(config, state, gradient, stats)
-    metrics = {name: metrics[name] for name in ("generator_loss", "generator_gradient_norm")}
-    return dataclasses.replace(state, generator=player), metrics
+    return State(jnp.int32(0), *adversarial.init_players(config, key, shape, data_mean), shape)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -334,86 +164,14 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     players.check_batch(batch, state.shape, None, config.num_classes)
     if config.update == "alternating":
         first, second = jax.random.split(key)
-        state, metrics = discriminator_step(config, state, batch, first)
-        state, more = generator_step(config, state, batch, second)
+        state, metrics = adversarial.discriminator_step(config, state, batch, first)
+        state, more = adversarial.generator_step(config, state, batch, second)
         metrics |= more
     else:
-        (g_gradient, g_stats), (d_gradient, d_stats), metrics = gradients(config, state, batch, key)
+        (g_gradient, g_stats), (d_gradient, d_stats), metrics = adversarial.gradients(config, state, batch, key)
         state = dataclasses.replace(
             state,
-            generator=_update_generator(config, state, g_gradient, g_stats),
-            discriminator=_update_discriminator(config, state, d_gradient, d_stats),
+            generator=adversarial.update_generator(config, state, g_gradient, g_stats),
+            discriminator=adversarial.update_discriminator(config, state, d_gradient, d_stats),
         )
     return dataclasses.replace(state, step=state.step + 1), metrics
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
-    """[n, *shape] in [0, 1] (vectors: any range), in blocks of batch_size; the moving average's if there is one.
-
-    label int32 [n] where the config has classes; None draws them uniformly. Under batch statistics an example depends
-    on its block, so labels given for less than a block change its neighbours' images too.
-    """
-    check_label(config, label)
-    size = config.batch_size
-
-    def draw(key: jax.Array, label: jax.Array | None) -> jax.Array:
-        latent_key, label_key = jax.random.split(key)
-        if config.num_classes and label is None:
-            label = jax.random.randint(label_key, (size,), 0, config.num_classes)
-        return _generate(
-            config, state, draw_latents(config, latent_key, size), players.one_hot(label, config.num_classes)
-        )
-
-    return players.blocks(draw, key, n, size, label)
-
-
-def _generate(config: Any, state: Any, z: jax.Array, y: jax.Array | None) -> jax.Array:
-    train = config.sampling_statistics == "batch"
-    variables = state.generator.variables(averaged=True)
-    return to_unit(config, generate(config, variables, z, y, state.shape, train=train)[0])
-
-
-def check_label(config: Any, label: jax.Array | None) -> None:
-    if label is not None and not config.num_classes:
-        raise ValueError("label was given, but the config has num_classes = 0: leave it out.")
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | None = None) -> jax.Array:
-    """G(z) in [0, 1] for a standard normal u [B, latents], mapped to z through the prior's inverse CDF: [B, *shape]."""
-    if u.ndim != 2 or u.shape[1] != config.latents:
-        raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
-    check_label(config, label)
-    if config.num_classes and (label is None or label.shape != u.shape[:1]):
-        given = "missing" if label is None else f"of shape {tuple(label.shape)}"
-        raise ValueError(f"label is {given}: the config has classes, give int32 ({u.shape[0]},).")
-    uniform = config.prior_scale * (2 * jax.scipy.stats.norm.cdf(u) - 1)
-    z = config.prior_scale * u if config.prior == "normal" else uniform
-    return _generate(config, state, z, players.one_hot(label, config.num_classes))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """(logits [B], features of config.discriminator.feature_layer) of x [B, *shape] uint8 or in [0, 1].
-
-    Running statistics, no dropout.
-    """
-    batch = {"x": x} if label is None else {"x": x, "label": label}
-    players.check_batch(batch, state.shape, None, config.num_classes)
-    check_label(config, label)
-    y = players.one_hot(label, config.num_classes)
-    variables = state.discriminator.variables()
-    return players.apply(config.discriminator, variables, from_unit(config, x), y, train=False)[0]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def validate(config: Any, state: Any, batch: Batch, key: jax.Array) -> Metrics:
-    """The discriminator on examples held out and on as many samples, running statistics: one value an example, [B].
-
-    d_real = D(x), below its training value where D memorises, d_fake = D(G(z)), wasserstein = f(x) - f(G(z)).
-    """
-    label = batch.get("label") if config.num_classes else None
-    real, _ = discriminate(config, state, batch["x"], label)
-    fake, _ = discriminate(config, state, sample(config, state, key, batch["x"].shape[0], label), label)
-    return {"d_real": jax.nn.sigmoid(real), "d_fake": jax.nn.sigmoid(fake), "wasserstein": real - fake}

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import gan, losses, nets
+from vaegan_jax import adversarial, losses, nets
 from vaegan_jax import state as players
-from vaegan_jax.gan import decode_standard, discriminate, sample
+from vaegan_jax.adversarial import decode_standard, discriminate, sample
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -91,7 +91,7 @@ class Config:
         return self.decoder_optimizer
 
     def __post_init__(self) -> None:
-        gan.check(self)
+        adversarial.check(self)
         if self.gamma < 0 or self.gan_weight < 0:
             raise ValueError(f"gamma is {self.gamma} and gan_weight {self.gan_weight}: give 0 or more.")
         if self.margin < 0:
@@ -136,7 +136,7 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     shape = players.check_shape(shape)
     encoder_key, key = jax.random.split(key)
     encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents)
-    decoder, discriminator = gan.init_players(config, key, shape, data_mean)
+    decoder, discriminator = adversarial.init_players(config, key, shape, data_mean)
     return State(jnp.int32(0), players.create(encoder, config.encoder_optimizer), decoder, discriminator, shape)
 
 
@@ -151,9 +151,9 @@ def gradients(
         Gradients and new batch statistics, each a dict with encoder, decoder and discriminator; and the metrics.
     """
     noise_key, prior_key, *dropout_keys = jax.random.split(key, 5)
-    x = gan.from_unit(config, batch["x"])
+    x = adversarial.from_unit(config, batch["x"])
     noise = jax.random.normal(noise_key, (x.shape[0], config.latents))
-    z_p = gan.draw_latents(config, prior_key, x.shape[0])
+    z_p = adversarial.draw_latents(config, prior_key, x.shape[0])
 
     def enc(params: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
         """z ~ q(z|x) and L_prior."""
@@ -164,7 +164,7 @@ def gradients(
 
     def dec(params: Any, z: jax.Array, stats: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": stats}
-        return gan.generate(config, variables, z, None, state.shape, train=True)
+        return adversarial.generate(config, variables, z, None, state.shape, train=True)
 
     def dis(params: Any, rebuilt: jax.Array, fake: jax.Array) -> tuple[dict[str, jax.Array], Any]:
         """Logits of the three batches, each with its own statistics, and L_llike."""
@@ -259,7 +259,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 def encode(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     """q(z | x): x [B, *shape] uint8 or in [0, 1] -> (mean, log_var), [B, K] each. Running statistics."""
     players.check_batch({"x": x}, state.shape, None, 0)
-    x = gan.from_unit(config, x)
+    x = adversarial.from_unit(config, x)
     return players.apply(config.encoder, state.encoder.variables(), x, config.latents, train=False)[0]
 
 

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import gan, nets
+from vaegan_jax import adversarial, nets
 from vaegan_jax import state as players
-from vaegan_jax.gan import decode_standard, discriminate, sample
+from vaegan_jax.adversarial import decode_standard, discriminate, sample
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -76,7 +76,7 @@ class Config:
         return self.n_critic
 
     def __post_init__(self) -> None:
-        gan.check(self)
+        adversarial.check(self)
         if self.n_critic < 1:
             raise ValueError(f"n_critic is {self.n_critic}: give 1 or more.")
         if self.clip is not None and self.clip <= 0:
@@ -131,12 +131,14 @@ class State:
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
     """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one."""
     shape = players.check_shape(shape)
-    return State(jnp.int32(0), *gan.init_players(config, key, shape, data_mean), jnp.int32(0), jnp.int32(0), shape)
+    return State(
+        jnp.int32(0), *adversarial.init_players(config, key, shape, data_mean), jnp.int32(0), jnp.int32(0), shape
+    )
 
 
 def critic_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """One step of the critic on one batch [B, ...], then the clip (algorithm 1, lines 3 to 7). Not jitted."""
-    state, metrics = gan.discriminator_step(config, state, batch, key)
+    state, metrics = adversarial.discriminator_step(config, state, batch, key)
     if (box := config.clip) is not None:
         params = jax.tree.map(lambda p: jnp.clip(p, -box, box), state.discriminator.params)
         state = dataclasses.replace(state, discriminator=dataclasses.replace(state.discriminator, params=params))
@@ -167,7 +169,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     metrics = {name: values.mean() for name, values in metrics.items()}
 
     last = {name: values[-1] for name, values in batch.items()}
-    moved, more = gan.generator_step(config, state, last, generator_key)
+    moved, more = adversarial.generator_step(config, state, last, generator_key)
     moved = dataclasses.replace(moved, generator_steps=state.generator_steps + 1, critic_steps=jnp.int32(0))
     if not config.warmup:
         return dataclasses.replace(moved, step=state.step + 1), metrics | more | {"generator_updated": jnp.float32(1)}
@@ -182,4 +184,4 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 @functools.partial(jax.jit, static_argnums=0)
 def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """wasserstein = f(x) - f(g(z)) on examples held out and as many samples, running statistics: [B]."""
-    return {"wasserstein": gan.validate(config, state, batch, key)["wasserstein"]}
+    return {"wasserstein": adversarial.validate(config, state, batch, key)["wasserstein"]}
