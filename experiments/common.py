@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 Budget = Literal["smoke", "cpu", "paper"]
 SAMPLES = 1000  # judged by their nearest neighbours
 VALIDATION = 2000  # examples of the validation split, at every checkpoint
+MAY_BE_VECTORS = ("npz:", "ring", "grid")  # data sets whose examples decide the nets; all are local
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
 
 
@@ -116,31 +117,25 @@ def parse(script: Script, doc: str | None, argv: Sequence[str]) -> tuple[Flags, 
     early, _ = tyro.cli(_Early, args=asked, return_unknown_args=True)
     if early.recipe not in script.recipes:
         raise ValueError(f"recipe is {early.recipe!r}: {script.name} has {', '.join(script.recipes)}.")
-    default, train = script.recipes[early.recipe](), None
-    if len(asked) == len(argv):
-        train = data.load(early.dataset, (early.splits or default.splits)[0], data_dir=early.data_dir)
-        if train.x.ndim == 2:
-            if early.recipe != "paper":
-                raise ValueError(
-                    f"recipe is {early.recipe!r}, but {early.dataset} holds vectors {list(train.x.shape[1:])}, which "
-                    "have one recipe: leave --recipe out, and set single fields by their flags."
-                )
-            default = script.algorithm.vectors(train.x.shape[1])
-        default = dataclasses.replace(default, dataset_size=max(1, len(train)))
-
-    @dataclasses.dataclass(frozen=True)
-    class Arguments(Flags):
-        config: Annotated[Any, tyro.conf.arg(name="", constructor=type(default))] = default
-
-    parsed = tyro.cli(
-        Arguments,
-        registry=_activations(),
-        args=argv,
-        prog=f"python -m experiments.{script.name}",
-        description="\n\n".join(line for line in (doc or "").splitlines() if line),  # else it would join the lines
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    default = script.recipes[early.recipe]()
+    if not early.dataset.startswith(MAY_BE_VECTORS):
+        _read(script, doc, argv, default)  # a wrong flag is told, and --help given, before any data are fetched
+    train = data.load(early.dataset, (early.splits or default.splits)[0], data_dir=early.data_dir)
+    if train.x.ndim == 2:
+        if early.recipe != "paper":
+            raise ValueError(
+                f"recipe is {early.recipe!r}, but {early.dataset} holds vectors {list(train.x.shape[1:])}, which "
+                "have one recipe: leave --recipe out, and set single fields by their flags."
+            )
+        default = script.algorithm.vectors(train.x.shape[1])
+    default = dataclasses.replace(default, dataset_size=max(1, len(train)))
+    parsed = _read(script, doc, argv, default)
     config = parsed.config
+    if len(train) and config.dataset_size != len(train):
+        raise ValueError(
+            f"dataset_size is {config.dataset_size:,}, but {train.name} {train.split} has {len(train):,} examples, "
+            "which is what it stands for: leave it out."
+        )
     wanted = zip(config.splits[1:], default.splits[1:], strict=True)
     held_out = [_held_out(parsed, config, train, split, split != usual) for split, usual in wanted]
     if held_out[0] is not None:
@@ -149,6 +144,24 @@ def parse(script: Script, doc: str | None, argv: Sequence[str]) -> tuple[Flags, 
             one.x[:VALIDATION], None if one.label is None else one.label[:VALIDATION], one.name, one.split
         )
     return parsed, config, (train, held_out[0], held_out[1])
+
+
+def _read(script: Script, doc: str | None, argv: Sequence[str], default: Any) -> Any:
+    """Flags and config from the command line, where `default` is what the flags of the config start from."""
+    import tyro
+
+    @dataclasses.dataclass(frozen=True)
+    class Arguments(Flags):
+        config: Annotated[Any, tyro.conf.arg(name="", constructor=type(default))] = default
+
+    return tyro.cli(
+        Arguments,
+        registry=_activations(),
+        args=argv,
+        prog=f"python -m experiments.{script.name}",
+        description="\n\n".join(line for line in (doc or "").splitlines() if line),  # else it would join the lines
+        config=(tyro.conf.AvoidSubcommands,),
+    )
 
 
 def _activations() -> Any:

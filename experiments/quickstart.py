@@ -1,14 +1,16 @@
 """All five models and PCA on scikit-learn's 8x8 digits in about two minutes, and a page with their pictures.
 
-python -m experiments.quickstart                            writes runs/quickstart/REPORT.md
+python -m experiments.quickstart                            writes runs/quickstart/REPORT.md; --folder: elsewhere
 
 The nets are small and the rates larger than in the papers: `make train-vae` and its sisters run the papers' recipes.
 """
 
+import argparse
 import dataclasses
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,10 +137,14 @@ def parts() -> dict[str, Part]:
     }
 
 
-def main(folder: Path = Path("runs") / "quickstart") -> int:
-    """Trains, draws, writes folder/REPORT.md, and says where it is."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains, draws, writes REPORT.md into the folder, and says where it is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("runs") / "quickstart")
+    folder = parser.parse_args(argv).folder
     common.use_compilation_cache()
-    shutil.rmtree(folder, ignore_errors=True)  # a demonstration starts anew; it holds nothing of the user's
+    for name in parts():  # a demonstration starts anew
+        shutil.rmtree(folder / name, ignore_errors=True)
     train, test = data.load("digits", "train"), data.load("digits", "test")
     began, sections, rows = time.perf_counter(), [], []
     errors = {f"PCA, {k} components": _pca_error(train.x, test.x, k) for k in (2, LATENTS)}
@@ -147,10 +153,9 @@ def main(folder: Path = Path("runs") / "quickstart") -> int:
             f"[{number}/{len(parts())}] {part.title} ({part.paper}), {part.steps:,} steps", file=sys.stderr, flush=True
         )
         started = time.perf_counter()
-        config = dataclasses.replace(part.config, dataset_size=len(train))
-        run = fit.fit(part.algorithm, config, train, steps=part.steps, workdir=folder / name, log_every=100)
+        run = fit.fit(part.algorithm, part.config, train, steps=part.steps, workdir=folder / name, log_every=100)
         paths = figures.draw(run, test, folder / name, n=50)
-        state, seconds = run.state(0), time.perf_counter() - started
+        config, state, seconds = run.config, run.state(0), time.perf_counter() - started
         measured = fit.validate(part.algorithm, config, state, test)
         samples = np.asarray(part.algorithm.sample(config, state, jax.random.key(4), common.SAMPLES))
         found = neighbours.neighbours(samples, train, test)

@@ -2,7 +2,7 @@
 
 python -m experiments.vaegan                                algorithm 1
 python -m experiments.vaegan --gan-weight 0                 the paper's "VAE with Dis_l"
-python -m experiments.vaegan --balance --no-reconstructions-as-fakes            the authors' released scripts
+python -m experiments.vaegan --balance --no-reconstructions-as-fakes      as in the authors' code, in these two
 
 Time: about 0.4 s a step on two cores; `cpu` (1,500 steps, 1.6 epochs) 10 minutes, `paper` (150 epochs) 16 hours.
 Expected: reconstructions sharper than a VAE's, at a larger pixel error; after `cpu` .011 a pixel, KL 102 nats.

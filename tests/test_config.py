@@ -2,8 +2,11 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 
 import flax.linen as nn
+import numpy as np
 import pytest
 
 from vaegan_jax import config as configs
@@ -25,6 +28,36 @@ def test_foreign_modules_are_described_and_not_read_back():
     stored = configs.to_json(dataclasses.replace(vae.Config(), encoder=Mine()))
     with pytest.raises(ValueError, match=r"Mine.*load with config"):
         configs.from_json(stored)
+
+
+OPAQUE = """
+import dataclasses, functools, json
+import flax.linen as nn, jax, jax.numpy as jnp, numpy as np
+from vaegan_jax import config, nets, vae
+class Mine(nn.Module):
+    act: object = jnp.sin
+def scaled(s):
+    return lambda x: s * jnp.sin(x)
+leaky = functools.partial(nn.leaky_relu, negative_slope=0.1)
+nets_ = [nets.MLPEncoder(activation=f) for f in (jnp.sin, leaky, lambda x: x + 1, scaled(2), scaled(3))] + [Mine()]
+print(json.dumps([config.to_json(dataclasses.replace(vae.Config(), encoder=n)) for n in nets_]))
+"""
+
+
+def test_a_description_is_the_same_in_every_process_and_tells_functions_apart():
+    """Else a run with an activation of the user's own could not be resumed."""
+    first, again = (
+        subprocess.run([sys.executable, "-c", OPAQUE], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert first == again
+    described = [json.dumps(one) for one in json.loads(first)]
+    assert len(set(described)) == 6 and all("opaque" in one for one in described)
+
+
+def test_numpys_numbers_are_numbers():
+    config = vae.Config(latents=np.int64(3), beta=np.float64(0.5))
+    assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config
 
 
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "vaegan_jax.nets.nothing"])

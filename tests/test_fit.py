@@ -300,11 +300,66 @@ def test_a_run_goes_on_with_more_evaluations(tmp_path):
         ({"validation": np.zeros((0, 8, 8, 1), np.uint8)}, "array validation is empty"),
         ({"validation": np.zeros((3, 9, 9, 1), np.uint8)}, r"array validation holds \[9, 9, 1\], but digits"),
         ({"evaluate": lambda *_: {}, "evaluate_at": (3,)}, "between 1 and 2"),
+        ({"evaluate": lambda *_: 3.0, "evaluate_at": (1,)}, "evaluate returned a float: return a dict"),
+        ({"evaluate": lambda *_: {"elbo": 1.0}, "evaluate_at": (1,)}, "evaluate returned 'elbo', which the line has"),
+        ({"evaluate": lambda *_: {"step": 1}, "evaluate_at": (1,)}, "evaluate returned 'step', which"),
+        ({"evaluate": lambda *_: {"a": np.zeros(2)}, "evaluate_at": (1,)}, "evaluate returned a = .*give one number"),
+        ({"evaluate": lambda *_: {"a": "high"}, "evaluate_at": (1,)}, "evaluate returned a = 'high': give one number"),
+        ({"seeds": 3}, r"seeds is 3: give several, such as \(3,\) or range\(3\)"),
     ],
 )
 def test_bad_arguments_get_a_sentence(digits, bad, sentence):
     with pytest.raises(ValueError, match=sentence):
-        fit.fit(vae, SMALL, digits, **({"steps": 2} | bad))
+        fit.fit(vae, SMALL, digits, **({"steps": 2, "progress": False} | bad))
+
+
+def test_an_algorithm_takes_its_own_config(digits):
+    with pytest.raises(ValueError, match=r"vaegan_jax\.vae\.Config: vaegan_jax\.gan takes its own"):
+        fit.fit(gan, SMALL, digits, steps=1)
+    with pytest.raises(ValueError, match="algorithm is 'vae', without init"):
+        fit.fit("vae", SMALL, digits, steps=1)
+
+
+@pytest.mark.parametrize(("module", "config"), [(vae, SMALL), (gan, gan.Config(batch_size=10))])
+def test_vectors_beyond_0_1_are_refused_where_the_model_ends_there(module, config, tmp_path):
+    x = np.random.default_rng(0).uniform(0, 1.5, (50, 3)).astype(np.float32)
+    with pytest.raises(ValueError, match=r"array train goes from .* to 1\..*models values in \[0, 1\]"):
+        fit.fit(module, config, x, steps=1, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_datas_size_becomes_the_configs(digits):
+    """N, over which the weight prior is spread; so a wrong one given is not trained with."""
+    wrong = dataclasses.replace(SMALL, dataset_size=10**9)
+    runs = [fit.fit(vae, one, digits.x[:100], steps=2, progress=False) for one in (wrong, SMALL)]
+    assert [run.config.dataset_size for run in runs] == [100, 100]
+    chex.assert_trees_all_equal(runs[0].states, runs[1].states)
+
+
+def test_a_folder_without_a_checkpoint_is_anothers_to_take(tmp_path):
+    """As a run leaves it that diverged or was stopped before its first."""
+    module, config = recorder(bad_at=2)
+    with pytest.raises(fit.Diverged, match="what it saved before is kept"):
+        fit.fit(module, config, NUMBERS, steps=4, log_every=1, workdir=tmp_path, progress=False)
+    assert logs.read(tmp_path / "metrics.jsonl") and not checkpoint.steps(tmp_path / "checkpoints")
+    module, config = recorder()
+    fit.fit(module, config, NUMBERS, steps=4, seeds=(5,), log_every=1, workdir=tmp_path, progress=False)
+    assert [line["step"] for line in logs.read(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert json.loads((tmp_path / "config.json").read_text())["seeds"] == [5]
+
+
+def test_a_folder_is_one_processs_at_a_time(tmp_path):
+    module, config = recorder()
+    seen = []
+
+    def evaluate(config, state, key, step):
+        with pytest.raises(ValueError, match="Another process trains in"):
+            fit.fit(module, config, NUMBERS, steps=4, seeds=(1,), workdir=tmp_path, progress=False)
+        seen.append(step)
+        return {}
+
+    fit.fit(module, config, NUMBERS, steps=2, evaluate=evaluate, evaluate_at=(1,), workdir=tmp_path, progress=False)
+    assert seen == [1]
 
 
 def test_labels_outside_the_classes_are_refused(digits, tmp_path):

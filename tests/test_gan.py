@@ -249,6 +249,20 @@ def test_labels_that_do_not_fit_are_refused(state, conditional_state):
             call()
 
 
+def test_labels_may_be_a_list_and_must_lie_within_the_classes(conditional_state):
+    key, x = jax.random.key(2), vectors()["x"][:3]
+    found = gan.sample(CONDITIONAL, conditional_state, key, 3, [0, 3, 1])
+    np.testing.assert_array_equal(found, gan.sample(CONDITIONAL, conditional_state, key, 3, np.array([0, 3, 1])))
+    for bad in ([0, 4, 1], [-1, 0, 0]):
+        for call in (
+            lambda bad=bad: gan.sample(CONDITIONAL, conditional_state, key, 3, bad),
+            lambda bad=bad: gan.decode_standard(CONDITIONAL, conditional_state, jnp.zeros((3, K)), bad),
+            lambda bad=bad: gan.discriminate(CONDITIONAL, conditional_state, x, bad),
+        ):
+            with pytest.raises(ValueError, match="with num_classes 4 it must lie between 0 and 3"):
+                call()
+
+
 @pytest.mark.parametrize("given", [4, 1, None])
 def test_decode_standard_refuses_labels_that_do_not_fit(conditional_state, given):
     """One label would be everybody's, by broadcasting."""
@@ -272,6 +286,21 @@ def test_decode_standard_goes_through_the_priors_inverse_cdf(prior):
     np.testing.assert_array_equal(z[2], [2, -2] if prior == "uniform" else [18, -18])
     with pytest.raises(ValueError, match=r"\(4, 3\).*\[B, 2\]"):
         gan.decode_standard(one, start, np.zeros((4, K + 1), np.float32))
+
+
+def test_decode_standard_is_one_function_of_each_u_under_batch_statistics(trained):
+    """On the block that gives the statistics, which `sample` would normalise by itself, it is that block."""
+    one = dataclasses.replace(IMAGES, sampling_statistics="batch")
+    z_key, _ = jax.random.split(jax.random.key(0))
+    z = adversarial.draw_latents(one, z_key, B)
+    u = stats.norm.ppf((np.float64(z) + 1) / 2).astype(np.float32)  # its prior is U(-1, 1)
+    variables = {"params": trained.generator.params, "batch_stats": trained.generator.batch_stats}
+    heads = IMAGES.generator.apply(variables, z, (8, 8, 1), None, train=True, mutable=["batch_stats"])[0]
+    found = gan.decode_standard(one, trained, u)
+    np.testing.assert_allclose(found, sigmoid(heads), rtol=1e-3, atol=1e-5)
+    for i in (0, 3):
+        np.testing.assert_allclose(gan.decode_standard(one, trained, u[i : i + 1])[0], found[i], rtol=1e-4, atol=1e-6)
+    assert abs(found[0] - found[3]).max() > 0.01
 
 
 def test_discriminate_uses_running_statistics_and_shows_the_named_layer(trained):

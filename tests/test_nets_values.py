@@ -196,3 +196,47 @@ def test_bfloat16_keeps_parameters_and_outputs_in_float32_and_the_values(net, ar
         assert b.dtype == jnp.float32
         np.testing.assert_allclose(b, a, atol=0.04 * np.abs(np.asarray(a)).max())
     assert any((np.asarray(a) != np.asarray(b)).any() for a, b in zip(exact, rough, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("net", "fields", "sentence"),
+    [
+        (nets.MLPEncoder, {"hidden": (-5,)}, r"hidden of MLPEncoder is \(-5,\): give a tuple of widths"),
+        (nets.MLPEncoder, {"hidden": [5]}, r"hidden of MLPEncoder is \[5\]: give a tuple"),
+        (nets.MLPDecoder, {"norm": "layer"}, "norm of MLPGenerator is 'layer': give 'batch' or 'none'"),
+        (nets.ConvEncoder, {"hidden": 0}, "hidden of ConvEncoder is 0: give a whole number"),
+        (nets.ConvGenerator, {"channels": ()}, r"channels of ConvGenerator is \(\): give a tuple of at least one"),
+        (nets.ConvGenerator, {"kernel": (0, 0)}, r"kernel of ConvGenerator is \(0, 0\)"),
+        (nets.ConvDiscriminator, {"kernel": (3,)}, r"kernel of ConvDiscriminator is \(3,\)"),
+        (nets.ConvDiscriminator, {"norm_epsilon": -1.0}, "norm_epsilon of ConvDiscriminator is -1.0"),
+        (nets.ConvDiscriminator, {"norm_momentum": 1.0}, "norm_momentum of ConvDiscriminator is 1.0"),
+        (nets.MaxoutDiscriminator, {"pieces": 0}, "pieces of MaxoutDiscriminator is 0"),
+        (nets.MaxoutDiscriminator, {"keep": (0.0, 0.5, 0.5)}, "keep of MaxoutDiscriminator is"),
+        (nets.MaxoutDiscriminator, {"keep": (1.5, 0.5, 0.5)}, "keep of MaxoutDiscriminator is"),
+    ],
+)
+def test_fields_that_make_no_net_are_refused(net, fields, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        net(**fields)
+
+
+@pytest.mark.parametrize("net", [nets.MLPEncoder, nets.MLPGenerator, nets.MLPDiscriminator])
+def test_mlps_normalise_before_the_activation_and_have_no_bias_there(net):
+    one = net(hidden=(4,), activation=jnp.tanh, norm="batch", norm_epsilon=1e-3)
+    x = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
+    last = {nets.MLPEncoder: (2,), nets.MLPGenerator: ((2,),), nets.MLPDiscriminator: ()}[net]
+    variables = one.init(jax.random.key(0), x, *last)
+    hidden = variables["params"]["hidden0"]
+    assert set(hidden) == {"kernel"}
+    h = np.float64(x) @ np.float64(hidden["kernel"])
+    gain, output = jax.device_get((variables["params"]["norm0"]["batch"]["scale"], variables["params"]["output"]))
+    h = np.tanh((h - h.mean(axis=0)) / np.sqrt(h.var(axis=0) + 1e-3) * gain)
+    out, _ = one.apply(variables, x, *last, train=True, mutable=["batch_stats"])
+    expected = h @ output["kernel"] + output["bias"]
+    if net is nets.MLPEncoder:
+        np.testing.assert_allclose(np.concatenate(out, axis=1), expected, rtol=1e-4, atol=1e-5)
+    elif net is nets.MLPGenerator:
+        np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+    else:
+        np.testing.assert_allclose(out[0], expected[:, 0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(out[1], h, rtol=1e-4, atol=1e-5)

@@ -195,6 +195,16 @@ def test_iwae_of_one_sample_is_the_monte_carlo_bound_and_of_more_is_higher(state
     assert metrics["iwae"] > metrics["elbo"]
 
 
+def test_validate_reports_the_importance_bound_where_it_is_trained(state):
+    one = config(bound="iwae", samples=4)
+    binarize_key, noise_key = jax.random.split(jax.random.key(9))
+    x = vae.targets(one, grey()["x"], binarize_key)
+    weights = np.float64(vae.log_weights(one, state, x, noise_key, 4))
+    found = vae.validate(one, state, grey(), jax.random.key(9))
+    np.testing.assert_allclose(found["iwae"], np.log(np.exp(weights).mean(axis=1)), rtol=1e-5)
+    assert "iwae" not in vae.validate(config(), state, grey(), jax.random.key(9))
+
+
 def test_fresh_binarisation_has_the_pixels_as_its_mean():
     x = np.linspace(0, 1, 5, dtype=np.float32)[None].repeat(4000, axis=0)
     one, two = (vae.targets(config(binarize="fresh"), x, jax.random.key(k)) for k in (1, 2))

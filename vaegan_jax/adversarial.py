@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaegan_jax import losses
 from vaegan_jax import state as players
@@ -203,61 +204,108 @@ def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tup
     return dataclasses.replace(state, generator=player), metrics
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
+def sample(config: Any, state: Any, key: jax.Array, n: int, label: Any = None) -> jax.Array:
     """[n, *shape] in [0, 1] (vectors: any range), in blocks of batch_size; the moving average's if there is one.
 
     label int32 [n] where the config has classes; None draws them uniformly. Under batch statistics an example depends
     on its block, so labels given for less than a block change its neighbours' images too.
     """
-    check_label(config, label)
+    return _sample(config, state, key, n, check_label(config, label))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def _sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | None) -> jax.Array:
     size = config.batch_size
 
+    train, variables = config.sampling_statistics == "batch", state.generator.variables(averaged=True)
+
     def draw(key: jax.Array, label: jax.Array | None) -> jax.Array:
-        latent_key, label_key = jax.random.split(key)
-        if config.num_classes and label is None:
-            label = jax.random.randint(label_key, (size,), 0, config.num_classes)
-        return _generate(
-            config, state, draw_latents(config, latent_key, size), players.one_hot(label, config.num_classes)
-        )
+        z, y = _draw_inputs(config, key, label)
+        return to_unit(config, generate(config, variables, z, y, state.shape, train=train)[0])
 
     return players.blocks(draw, key, n, size, label)
 
 
-def _generate(config: Any, state: Any, z: jax.Array, y: jax.Array | None) -> jax.Array:
-    train = config.sampling_statistics == "batch"
-    variables = state.generator.variables(averaged=True)
-    return to_unit(config, generate(config, variables, z, y, state.shape, train=train)[0])
+def _draw_inputs(config: Any, key: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
+    """One block's z and one-hot labels, which are drawn uniformly where none are given."""
+    latent_key, label_key = jax.random.split(key)
+    if config.num_classes and label is None:
+        label = jax.random.randint(label_key, (config.batch_size,), 0, config.num_classes)
+    return draw_latents(config, latent_key, config.batch_size), players.one_hot(label, config.num_classes)
 
 
-def check_label(config: Any, label: jax.Array | None) -> None:
-    if label is not None and not config.num_classes:
+def check_label(config: Any, label: Any) -> jax.Array | None:
+    """label [B] as an array; values are checked where they are known, so not while tracing.
+
+    Raises:
+        ValueError: labels for a config without classes, or outside of them.
+    """
+    if label is None:
+        return None
+    if not config.num_classes:
         raise ValueError("label was given, but the config has num_classes = 0: leave it out.")
+    if isinstance(label, jax.core.Tracer):
+        return label
+    known, classes = np.asarray(label), config.num_classes
+    if known.dtype.kind in "iu" and known.size and not 0 <= known.min() <= known.max() < classes:
+        raise ValueError(
+            f"label goes from {known.min()} to {known.max()}: with num_classes {classes} it must lie between 0 and "
+            f"{classes - 1}."
+        )
+    return jnp.asarray(label)
+
+
+def _fixed_statistics(config: Any, state: Any) -> dict[str, Any]:
+    """The generator's variables for one image at a time: its running statistics, or those of one block of `sample`.
+
+    Linen moves statistics to m old + (1 - m) batch; from old = 0 and from old = 1 follow the batch's, whatever m is.
+    """
+    variables = state.generator.variables(averaged=True)
+    if config.sampling_statistics == "running":
+        return variables
+    z, y = _draw_inputs(config, jax.random.key(0), None)
+
+    def moved(old: float) -> Any:
+        start = jax.tree.map(lambda leaf: jnp.full_like(leaf, old), variables["batch_stats"])
+        return generate(config, variables | {"batch_stats": start}, z, y, state.shape, train=True)[1]
+
+    batch = jax.tree.map(lambda zero, one: zero / (1 - (one - zero)), moved(0.0), moved(1.0))
+    return variables | {"batch_stats": batch}
+
+
+def decode_standard(config: Any, state: Any, u: jax.Array, label: Any = None) -> jax.Array:
+    """G(z) in [0, 1] for a standard normal u [B, latents], mapped to z through the prior's inverse CDF: [B, *shape].
+
+    An image depends on its own u alone: where `sample` uses batch statistics, these are of one fixed block of draws.
+    """
+    return _decode_standard(config, state, u, check_label(config, label))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | None = None) -> jax.Array:
-    """G(z) in [0, 1] for a standard normal u [B, latents], mapped to z through the prior's inverse CDF: [B, *shape]."""
+def _decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | None) -> jax.Array:
     if u.ndim != 2 or u.shape[1] != config.latents:
         raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
-    check_label(config, label)
     if config.num_classes and (label is None or label.shape != u.shape[:1]):
         given = "missing" if label is None else f"of shape {tuple(label.shape)}"
         raise ValueError(f"label is {given}: the config has classes, give int32 ({u.shape[0]},).")
     uniform = config.prior_scale * (2 * jax.scipy.stats.norm.cdf(u) - 1)
     z = config.prior_scale * u if config.prior == "normal" else uniform
-    return _generate(config, state, z, players.one_hot(label, config.num_classes))
+    variables, y = _fixed_statistics(config, state), players.one_hot(label, config.num_classes)
+    return to_unit(config, generate(config, variables, z, y, state.shape, train=False)[0])
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+def discriminate(config: Any, state: Any, x: jax.Array, label: Any = None) -> tuple[jax.Array, jax.Array]:
     """(logits [B], features of config.discriminator.feature_layer) of x [B, *shape] uint8 or in [0, 1].
 
     Running statistics, no dropout.
     """
+    return _discriminate(config, state, x, check_label(config, label))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     batch = {"x": x} if label is None else {"x": x, "label": label}
     players.check_batch(batch, state.shape, None, config.num_classes)
-    check_label(config, label)
     y = players.one_hot(label, config.num_classes)
     variables = state.discriminator.variables()
     return players.apply(config.discriminator, variables, from_unit(config, x), y, train=False)[0]

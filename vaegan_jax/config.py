@@ -5,11 +5,15 @@ Anything else becomes an "opaque" description that cannot be read back: the read
 """
 
 import dataclasses
+import functools
+import hashlib
 import importlib
+import re
 from typing import Any, Literal, get_args, get_origin
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 
 def to_json(value: Any) -> Any:
@@ -17,15 +21,35 @@ def to_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if not kind.startswith("vaegan_jax."):
-            return {"opaque": f"{kind}: {' '.join(str(value).split())}"}
+            fields = [f"{f.name}={_describe(getattr(value, f.name))}" for f in _fields(value)]
+            return {"opaque": f"{kind}({', '.join(fields)})"}
         return {"type": kind, **{f.name: to_json(getattr(value, f.name)) for f in _fields(value)}}
     if isinstance(value, tuple | list):
         return [to_json(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if callable(value) and (name := _function_name(value)):
         return {"function": name}
-    return {"opaque": repr(value)}
+    return {"opaque": _describe(value)}
+
+
+def _describe(value: Any) -> str:
+    """The same text in every process, so without addresses; a Python function's code counts, not its name alone."""
+    if isinstance(value, functools.partial):
+        given = [_describe(v) for v in value.args] + [f"{k}={_describe(v)}" for k, v in value.keywords.items()]
+        return f"partial({', '.join([_describe(value.func), *given])})"
+    if name := getattr(value, "__qualname__", ""):
+        code = getattr(value, "__code__", None)
+        digest = (
+            "" if code is None else f" {hashlib.sha256(code.co_code + repr(code.co_names).encode()).hexdigest()[:8]}"
+        )
+        held = [_describe(cell.cell_contents) for cell in getattr(value, "__closure__", None) or ()]
+        constants = [_describe(c) for c in (code.co_consts if code else ()) if not hasattr(c, "co_code")]
+        inside = f" of {', '.join(held + constants)}" if held + constants else ""
+        return f"{getattr(value, '__module__', '')}.{name}{digest}{inside}"
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def from_json(value: Any) -> Any:

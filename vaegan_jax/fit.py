@@ -5,8 +5,10 @@ data in the order permutation(fold_in(fold_in(key(seed), 0), e)). So a run is it
 equals an unbroken one bit for bit on the same device. The last N mod B examples of an epoch's order are left out of it.
 """
 
+import contextlib
 import dataclasses
 import io
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ def fit(
     """Trains `algorithm` (a module with Config, init, train_step, sample) for `steps` steps on every seed at once.
 
     Args:
+        config: algorithm.Config; its dataset_size becomes N.
         dataset: a Dataset or an array, uint8 [N, H, W, C] or float [N, D]; it lives on the device.
         batch_size: in place of config.batch_size.
         seeds: distinct ints; several are trained side by side by vmap, over devices where their number allows it.
@@ -93,9 +96,14 @@ def fit(
         ValueError: arguments that do not fit, a workdir of another run.
         Diverged: a metric or a state is NaN or infinite; names step, seed and metric.
     """
+    _check_algorithm(algorithm, config)
     data = _dataset(dataset)
-    if batch_size is not None:
-        config = dataclasses.replace(config, batch_size=batch_size)
+    changes = {} if batch_size is None else {"batch_size": batch_size}
+    if len(data) and hasattr(config, "dataset_size"):
+        changes["dataset_size"] = len(data)
+    config = dataclasses.replace(config, **changes) if changes else config
+    if isinstance(seeds, int | np.integer):
+        raise ValueError(f"seeds is {seeds}: give several, such as ({seeds},) or range({max(seeds, 1)}).")
     seeds = tuple(int(s) for s in seeds)
     every = max(steps, 1) if checkpoint_every is None else checkpoint_every
     _check(config, data, steps, seeds, log_every, every, keep, evaluate, evaluate_at)
@@ -106,48 +114,46 @@ def fit(
         check_held_out(config, data, held_out)
 
     states = _initial(algorithm, config, data, seeds, initial_states)
-    folder: Path | None = None
+    folder = None if workdir is None else Path(workdir)
     start, records = 0, list[dict[str, Any]]()
-    if workdir is not None:
-        folder = Path(workdir)
-        arguments = {"log_every": log_every, "validation": held_out and held_out.sha256}
-        folders.claim(folder, folders.describe(algorithm, config, data, seeds, initial_states, arguments))
-        start, states, records = folders.resume(folder, states, steps)
+    with contextlib.ExitStack() as held:
+        if folder:
+            arguments = {"log_every": log_every, "validation": held_out and held_out.sha256}
+            described = folders.describe(algorithm, config, data, seeds, initial_states, arguments)
+            held.enter_context(folders.claim(folder, described))
+            start, states, records = folders.resume(folder, states, steps)
 
-    loop = Loop(algorithm, config, data, states, seeds)
-    del states  # the loop donates them
-    saves = {*range(every, steps, every), steps}
-    stops = sorted(step for step in {*saves, *evaluate_at} if start < step <= steps)
-    lines_at = sorted({*range(log_every, steps, log_every), *stops})
-    writer = logs.JsonLines(folder / "metrics.jsonl") if folder else None
-    window = _Window(seeds)
-    name = algorithm.__name__.rpartition(".")[2]
-    try:
-        with logs.progress(steps, initial=start, description=name, stream=None if progress else io.StringIO()) as bar:
-            for chunk in loop.chunks(start, stops):
-                bar.update(chunk.last, {k: v[:, -1].mean() for k, v in chunk.metrics.items()})
-                for step in (s for s in lines_at if chunk.first < s <= chunk.last):
-                    window.add(chunk, step)
-                    lines = window.close(step)
-                    if step in stops:
-                        more = _at_stop(loop, algorithm, config, step, evaluate, evaluate_at, held_out)
-                        lines = [line | extra for line, extra in zip(lines, more, strict=True)]
-                        loop.check_finite(step)
-                    records += lines
-                    for line in lines:
-                        if writer:
-                            writer.write(line)
-                    for each in write:
-                        each(step, {k: v for k, v in lines[0].items() if k not in ("step", "seed")})
-                    if folder and step in saves:
-                        for i, seed in enumerate(seeds):
-                            sample = algorithm.sample(config, loop.state(i), jax.random.key(0), SAMPLES)
-                            folders.picture(sample, folder, step, seed)
-                        checkpoint.save(folder / "checkpoints", step, loop.states, keep=keep)
-                window.add(chunk, chunk.last)
-    finally:
-        if writer:
-            writer.close()
+        loop = Loop(algorithm, config, data, states, seeds)
+        del states  # the loop donates them
+        saves = {*range(every, steps, every), steps}
+        stops = sorted(step for step in {*saves, *evaluate_at} if start < step <= steps)
+        lines_at = sorted({*range(log_every, steps, log_every), *stops})
+        name = algorithm.__name__.rpartition(".")[2]
+        writer = held.enter_context(contextlib.closing(logs.JsonLines(folder / "metrics.jsonl"))) if folder else None
+        stream = None if progress else io.StringIO()
+        bar = held.enter_context(logs.progress(steps, initial=start, description=name, stream=stream))
+        window = _Window(seeds)
+        for chunk in loop.chunks(start, stops):
+            bar.update(chunk.last, {k: v[:, -1].mean() for k, v in chunk.metrics.items()})
+            for step in (s for s in lines_at if chunk.first < s <= chunk.last):
+                window.add(chunk, step)
+                lines = window.close(step)
+                if step in stops:
+                    more = _at_stop(loop, algorithm, config, step, evaluate, evaluate_at, held_out, set(lines[0]))
+                    lines = [line | extra for line, extra in zip(lines, more, strict=True)]
+                    loop.check_finite(step)
+                records += lines
+                for line in lines:
+                    if writer:
+                        writer.write(line)
+                for each in write:
+                    each(step, {k: v for k, v in lines[0].items() if k not in ("step", "seed")})
+                if folder and step in saves:
+                    for i, seed in enumerate(seeds):
+                        sample = algorithm.sample(config, loop.state(i), jax.random.key(0), SAMPLES)
+                        folders.picture(sample, folder, step, seed)
+                    checkpoint.save(folder / "checkpoints", step, loop.states, keep=keep)
+            window.add(chunk, chunk.last)
     return _run(algorithm, config, loop.states, seeds, records, folder)
 
 
@@ -210,14 +216,15 @@ def _at_stop(
     evaluate: Evaluate | None,
     evaluate_at: Sequence[int],
     held_out: Dataset | None,
+    taken: set[str],
 ) -> list[dict[str, float]]:
-    """What evaluate and validate say at this step, for each seed."""
+    """What evaluate and validate say at this step, for each seed, under names that the line does not have yet."""
     found: list[dict[str, float]] = []
     for i, seed in enumerate(loop.seeds):
         values: dict[str, float] = {}
         if evaluate is not None and step in evaluate_at:
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), 2), step)
-            values |= {k: float(v) for k, v in evaluate(config, loop.state(i), key, step).items()}
+            values |= _numbers(evaluate(config, loop.state(i), key, step), taken)
         if held_out is not None:
             more = validate(algorithm, config, loop.state(i), held_out)
             values |= {f"validation_{name}": value for name, value in more.items()}
@@ -228,8 +235,32 @@ def _at_stop(
     return found
 
 
+def _numbers(evaluated: Any, taken: set[str]) -> dict[str, float]:
+    """What the caller's evaluate returned, once it is fit for a line."""
+    if not isinstance(evaluated, Mapping):
+        raise ValueError(f"evaluate returned a {type(evaluated).__name__}: return a dict of name to number.")
+    for name, value in evaluated.items():
+        if not isinstance(name, str) or name in taken or name.startswith("validation_"):
+            raise ValueError(f"evaluate returned {name!r}, which the line has already or keeps: give another name.")
+        if np.ndim(value) or not isinstance(value, numbers.Real | np.ndarray | np.generic | jax.Array):
+            raise ValueError(f"evaluate returned {name} = {value!r}: give one number.")
+    return {name: float(value) for name, value in evaluated.items()}
+
+
 def _dataset(x: Any, split: str = "train") -> Dataset:
     return x if isinstance(x, Dataset) else Dataset(np.asarray(x), split=split)
+
+
+def _check_algorithm(algorithm: Any, config: Any) -> None:
+    missing = [n for n in ("init", "train_step", "sample", "__name__") if not hasattr(algorithm, n)]
+    if missing:
+        raise ValueError(f"algorithm is {algorithm!r}, without {missing[0]}: give a module such as vaegan_jax.vae.")
+    own = getattr(algorithm, "Config", None)
+    if own is not None and not isinstance(config, own):
+        raise ValueError(
+            f"config is a {type(config).__module__}.{type(config).__qualname__}: {algorithm.__name__} takes its own "
+            "Config."
+        )
 
 
 def _check(
@@ -260,6 +291,7 @@ def _check(
             "give a smaller batch or more data."
         )
     check_labels(config, data)
+    check_range(config, data)
     if (evaluate is None) != (not len(evaluate_at)):
         given, missing = ("evaluate_at", "evaluate") if evaluate is None else ("evaluate", "evaluate_at")
         raise ValueError(f"{given} was given without {missing}: give both, or neither.")
@@ -277,6 +309,19 @@ def check_held_out(config: Any, data: Dataset, held_out: Dataset) -> None:
             f"{list(data.x.shape[1:])}: give examples of one shape."
         )
     check_labels(config, held_out)
+    check_range(config, held_out)
+
+
+def check_range(config: Any, data: Dataset) -> None:
+    """Raises ValueError where the model's outputs lie in [0, 1] and the data do not."""
+    if not getattr(config, "unit_range", False) or data.x.dtype == np.uint8:
+        return
+    low, high = data.x.min(), data.x.max()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{data.name} {data.split} goes from {low:.3g} to {high:.3g}, but this config models values in [0, 1]: "
+            "rescale them, or take the algorithm's vectors(D)."
+        )
 
 
 def check_labels(config: Any, data: Dataset) -> None:

@@ -88,10 +88,16 @@ class Config:
     """Above 0: both nets take the label."""
     batch_size: int = 100
     dataset_size: int = 50_000
+    """N, which with batch_size makes the epochs of the momentum's schedule; `fit` sets it to its data's."""
     splits: tuple[str, str, str] = ("train[:50000]", "train[50000:]", "test")
     """Train, validation, test."""
 
     batches_per_step = 1
+
+    @property
+    def unit_range(self) -> bool:
+        """Whether x must lie in [0, 1]."""
+        return self.output != "linear"
 
     def __post_init__(self) -> None:
         adversarial.check(self)

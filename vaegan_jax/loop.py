@@ -21,13 +21,13 @@ ORDERS = 2**24  # entries of all epochs' orders in a chunk: 64 MiB
 
 
 class Diverged(FloatingPointError):
-    """A metric or a parameter became NaN or infinite; the last checkpoint is from before."""
+    """A metric or a parameter became NaN or infinite; the last checkpoint, if there is one, is from before."""
 
 
 def diverged(name: str, value: Any, step: int, seed: int) -> Diverged:
     """The one sentence for every kind of it."""
     return Diverged(
-        f"{name} is {value} at step {step} of seed {seed}: the run stops, the last checkpoint is from before; try a "
+        f"{name} is {value} at step {step} of seed {seed}: the run stops, what it saved before is kept; try a "
         "lower learning rate."
     )
 

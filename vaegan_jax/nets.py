@@ -15,49 +15,14 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from vaegan_jax.initializers import Constant, Glorot, Normal, Uniform
 from vaegan_jax.layers import Conv, ConvTranspose, Maxout
 
 Activation = Callable[[jax.Array], jax.Array]
 Shape = tuple[int, ...]
 Dtype = Literal["bfloat16", "float32"] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Normal:
-    """N(mean, sd^2), as an initialiser that compares and hashes by value (jax's own are closures)."""
-
-    sd: float = 0.02
-    mean: float = 0.0
-
-    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
-        return self.mean + self.sd * jax.random.normal(key, shape, dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Uniform:
-    """U(-bound, bound)."""
-
-    bound: float = 0.05
-
-    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
-        return jax.random.uniform(key, shape, dtype, -self.bound, self.bound)
-
-
-@dataclasses.dataclass(frozen=True)
-class Glorot:
-    """Glorot & Bengio 2010: U(-a, a), a = sqrt(6 / (fan in + fan out))."""
-
-    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
-        return nn.initializers.glorot_uniform()(key, shape, dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class Constant:
-    value: float = 0.0
-
-    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
-        return jnp.full(shape, self.value, dtype)
 
 
 Init = Normal | Uniform | Glorot | Constant
@@ -84,6 +49,40 @@ def _feature(features: dict[str, jax.Array], layer: str) -> jax.Array:
     if layer not in features:
         raise ValueError(f"feature_layer is {layer!r}: this discriminator has {', '.join(features)}.")
     return features[layer].astype(jnp.float32)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and bool(value >= 1)
+
+
+def _widths(value: Any, least: int = 0, most: float = math.inf) -> bool:
+    return isinstance(value, tuple) and least <= len(value) <= most and all(map(_whole, value))
+
+
+_WIDTH = (_whole, "a whole number of 1 or more")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "hidden": (_widths, "a tuple of widths of 1 or more, or ()"),
+    "channels": (lambda v: _widths(v, 1), "a tuple of at least one width of 1 or more"),
+    "kernel": (lambda v: _widths(v, 2, 2), "a tuple of height and width, 1 or more"),
+    "keep": (
+        lambda v: isinstance(v, tuple) and all(0 < p <= 1 for p in v),
+        "a tuple of probabilities above 0, at most 1",
+    ),
+    "norm": (lambda v: v in ("batch", "none"), "'batch' or 'none'"),
+    "norm_epsilon": (lambda v: v >= 0, "a number of 0 or more"),
+    "norm_momentum": (lambda v: 0 <= v < 1, "a number of at least 0, below 1"),
+}
+
+
+class _Net(nn.Module):
+    """Refuses, when it is made, fields that make no net."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            fits, wanted = _WIDTH if field.type is int else _RULES.get(field.name, (lambda _: True, ""))
+            if not fits(value := getattr(self, field.name)):
+                raise ValueError(f"{field.name} of {type(self).__name__} is {value!r}: give {wanted}.")
+        super().__post_init__()
 
 
 class _Norm(nn.Module):
@@ -116,24 +115,31 @@ def _norm(net: Any, name: str) -> _Norm:
     return _Norm(net.norm, net.norm_epsilon, net.norm_momentum, net.norm_affine, net.dtype, name=name)
 
 
-class MLPEncoder(nn.Module):
+def _dense(net: Any, width: int, name: str) -> nn.Dense:
+    """A hidden layer of an MLP: no bias where a normalisation follows."""
+    return nn.Dense(
+        width, net.norm == "none", net.dtype, kernel_init=net.kernel_init, bias_init=net.bias_init, name=name
+    )
+
+
+class MLPEncoder(_Net):
     """Fully connected: x of any shape -> hidden layers -> (mean, log_var). Kingma & Welling 2013, appendix C."""
 
     hidden: tuple[int, ...] = (500,)
     activation: Activation = nn.tanh
     kernel_init: Init = Glorot()
     bias_init: Init = Constant()
+    norm: Literal["batch", "none"] = "none"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    norm_affine: bool = True
     dtype: Dtype = None
 
     @nn.compact
     def __call__(self, x: jax.Array, latents: int, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
         h = _flat(x)
         for i, width in enumerate(self.hidden):
-            h = self.activation(
-                nn.Dense(
-                    width, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name=f"hidden{i}"
-                )(h)
-            )
+            h = self.activation(_norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(h), train))
         # One product for both heads: a half-width matrix leaves a core idle.
         heads = nn.Dense(
             2 * latents, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
@@ -142,7 +148,7 @@ class MLPEncoder(nn.Module):
         return mean, log_var
 
 
-class MLPGenerator(nn.Module):
+class MLPGenerator(_Net):
     """Fully connected: z -> hidden layers -> pre-activations of any shape."""
 
     hidden: tuple[int, ...] = (500,)
@@ -160,29 +166,24 @@ class MLPGenerator(nn.Module):
         h = z
         for i, width in enumerate(self.hidden):
             h = _with_label(h, y)
-            h = nn.Dense(
-                width,
-                self.norm == "none",
-                self.dtype,
-                kernel_init=self.kernel_init,
-                bias_init=self.bias_init,
-                name=f"hidden{i}",
-            )(h)
-            h = _norm(self, f"norm{i}")(h, train)
-            h = self.activation(h)
+            h = self.activation(_norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(h), train))
         out = nn.Dense(
             math.prod(shape), True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
         )(_with_label(h, y))
         return out.reshape(-1, *shape).astype(jnp.float32)
 
 
-class MLPDiscriminator(nn.Module):
+class MLPDiscriminator(_Net):
     """Fully connected: x of any shape -> hidden layers -> one logit. Layers: hidden0, hidden1, ... (activations)."""
 
     hidden: tuple[int, ...] = (512, 512)
     activation: Activation = leaky_relu
     kernel_init: Init = Glorot()
     bias_init: Init = Constant()
+    norm: Literal["batch", "none"] = "none"
+    norm_epsilon: float = 1e-5
+    norm_momentum: float = 0.9
+    norm_affine: bool = True
     feature_layer: str = "hidden0"
     dtype: Dtype = None
 
@@ -190,9 +191,7 @@ class MLPDiscriminator(nn.Module):
     def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
         h, features = _flat(x), {}
         for i, width in enumerate(self.hidden):
-            h = nn.Dense(
-                width, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name=f"hidden{i}"
-            )(_with_label(h, y))
+            h = _norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(_with_label(h, y)), train)
             features[f"hidden{i}"] = h = self.activation(h)
         logit = nn.Dense(1, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output")(
             _with_label(h, y)
@@ -200,7 +199,7 @@ class MLPDiscriminator(nn.Module):
         return logit[:, 0].astype(jnp.float32), _feature(features, self.feature_layer)
 
 
-class MaxoutDiscriminator(nn.Module):
+class MaxoutDiscriminator(_Net):
     """Goodfellow et al. 2014, released code: dropout, maxout, dropout, maxout, dropout, one logit.
 
     Dropout (rng "dropout", when train) keeps input units with probability keep[0] and units of hidden layer i with
@@ -249,7 +248,7 @@ def _check_image(net: str, shape: Shape, halvings: int) -> None:
         )
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(_Net):
     """Strided convolutions, batch normalisation, ReLU; a hidden layer; (mean, log_var). Larsen et al. 2016, table 2."""
 
     channels: tuple[int, ...] = (64, 128)
@@ -280,7 +279,7 @@ class ConvEncoder(nn.Module):
         return mean, log_var
 
 
-class ConvGenerator(nn.Module):
+class ConvGenerator(_Net):
     """DCGAN's generator: fully connected layers, then 5x5 fractionally strided convolutions, each doubling the size.
 
     channels[0] maps at shape / 2^len(channels), the following after each doubling, the image's own channels last. The
@@ -338,7 +337,7 @@ class ConvGenerator(nn.Module):
         return out(_with_label(h, y)).astype(jnp.float32)
 
 
-class ConvDiscriminator(nn.Module):
+class ConvDiscriminator(_Net):
     """DCGAN's discriminator: 5x5 strided convolutions, leaky ReLU, no batch normalisation on the first; one logit.
 
     The defaults are Radford et al. 2015's MNIST nets (released code). Layers: conv0, conv1, ... and hidden0, ... are a

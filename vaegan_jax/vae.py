@@ -55,6 +55,7 @@ class Config:
     optimizer: Optimizer = _ADAGRAD
     batch_size: int = 100
     dataset_size: int = 60_000
+    """N, over which the weight prior is spread; `fit` sets it to its data's."""
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
     """Train, validation, test."""
 
@@ -63,6 +64,11 @@ class Config:
     num_classes = 0
     prior = "normal"
     sampling_statistics = "running"
+
+    @property
+    def unit_range(self) -> bool:
+        """Whether x must lie in [0, 1]."""
+        return self.likelihood == "bernoulli" or self.output == "sigmoid"
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -337,7 +343,7 @@ def log_weights(config: Config, state: State, x: jax.Array, key: jax.Array, samp
 def elbo(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Array) -> Metrics:
     """The bound's parts on a batch {"x": [B, *shape]}, one value an example [B], nats, with running statistics.
 
-    elbo, log_likelihood and kl with config.samples draws of z, whatever bound the config trains.
+    elbo, log_likelihood and kl with config.samples draws of z; iwae, the bound of as many, where the config trains it.
     """
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key = jax.random.split(key)
@@ -346,7 +352,10 @@ def elbo(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Arr
     likelihood = terms["log_likelihood"].mean(axis=1)
     sampled_kl = (terms["log_posterior"] - terms["log_prior"]).mean(axis=1)
     kl = terms["kl"] if config.kl == "analytic" else sampled_kl
-    return {"elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl}
+    found = {"elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl}
+    if config.bound == "iwae":
+        found["iwae"] = losses.iwae_bound(terms["log_likelihood"] + terms["log_prior"] - terms["log_posterior"])
+    return found
 
 
 validate = elbo

@@ -90,6 +90,11 @@ class Config:
     def generator_optimizer(self) -> Optimizer:
         return self.decoder_optimizer
 
+    @property
+    def unit_range(self) -> bool:
+        """Whether x must lie in [0, 1]."""
+        return self.output != "linear"
+
     def __post_init__(self) -> None:
         adversarial.check(self)
         if self.gamma < 0 or self.gan_weight < 0:

@@ -75,6 +75,11 @@ class Config:
     def batches_per_step(self) -> int:
         return self.n_critic
 
+    @property
+    def unit_range(self) -> bool:
+        """Whether x must lie in [0, 1]."""
+        return self.output != "linear"
+
     def __post_init__(self) -> None:
         adversarial.check(self)
         if self.n_critic < 1:

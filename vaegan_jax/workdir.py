@@ -1,7 +1,9 @@
 """A run's folder: config.json, metrics.jsonl, samples/, checkpoints/; whose run it is, and what lies in it."""
 
+import contextlib
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ import numpy as np
 from vaegan_jax import checkpoint, logs, plots
 from vaegan_jax import config as configs
 from vaegan_jax.data.dataset import Dataset
+
+LOCK = ".lock"
 
 
 def describe(
@@ -31,12 +35,29 @@ def describe(
     }
 
 
-def claim(folder: Path, description: dict[str, Any]) -> None:
-    """Makes the folder, or checks that it is this run's.
+@contextlib.contextmanager
+def claim(folder: Path, description: dict[str, Any]) -> Iterator[None]:
+    """Makes the folder, or checks that it is this run's, and keeps other processes out while the context lasts.
+
+    The folder of another run that never came to a checkpoint is taken over.
 
     Raises:
-        ValueError: it is a file, holds something else, or another run: then the fields that differ.
+        ValueError: it is a file, holds something else, another process trains there, or it is another run's: then the
+            fields that differ.
     """
+    _check(folder, description)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"workdir {folder} lies below a file: give another place.") from None
+    with _lock(folder):
+        aside = folder / ".config.json"
+        aside.write_text(json.dumps(description, indent=2) + "\n")
+        aside.replace(folder / "config.json")
+        yield
+
+
+def _check(folder: Path, description: dict[str, Any]) -> None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"workdir {folder} is a file: give a folder, new or of the same run.")
     path = folder / "config.json"
@@ -46,18 +67,25 @@ def claim(folder: Path, description: dict[str, Any]) -> None:
         except json.JSONDecodeError:
             raise ValueError(f"{path} is not valid JSON: delete the folder or give another workdir.") from None
         changed = configs.differences(stored, json.loads(json.dumps(description)))
-        if changed:
+        if changed and checkpoint.steps(folder / "checkpoints"):
             raise ValueError(f"{folder} holds another run; what differs: {'; '.join(changed)}. Give another workdir.")
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
         raise ValueError(f"workdir {folder} is not empty and has no config.json: give a new folder.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"workdir {folder} lies below a file: give another place.") from None
-    aside = folder / ".config.json"
-    aside.write_text(json.dumps(description, indent=2) + "\n")
-    aside.replace(path)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Until the process ends, in whatever way. A file system without locks keeps nobody out."""
+    with open(folder / LOCK, "w") as stream:
+        try:
+            import fcntl
+
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"Another process trains in {folder}: wait for it, or give another workdir.") from None
+        except (ImportError, OSError):
+            pass
+        yield
 
 
 def resume(folder: Path, states: Any, steps: int) -> tuple[int, Any, list[dict[str, Any]]]:

@@ -49,11 +49,19 @@ def test_neighbours_refuse_what_they_cannot_judge(digits):
         neighbours(train.x[:3], data.Dataset(train.x, None), test)
 
 
+def test_the_quickstarts_help_trains_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for flag, code in (("--help", "0"), ("--fast", "2")):
+        with pytest.raises(SystemExit, match=code):
+            quickstart.main([flag])
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_quickstarts_page_shows_all_models_and_every_link_leads_somewhere(tmp_path, monkeypatch, capsys):
     """Two steps of each; the numbers are another matter."""
     parts = {name: dataclasses.replace(part, steps=2) for name, part in quickstart.parts().items()}
     monkeypatch.setattr(quickstart, "parts", lambda: parts)
-    assert quickstart.main(tmp_path / "quick") == 0
+    assert quickstart.main(["--folder", str(tmp_path / "quick")]) == 0
     page = (tmp_path / "quick" / "REPORT.md").read_text()
     links = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
     assert {link.partition("/")[0] for link in links} == {"vae", "vae2", "gan", "dcgan", "wgan", "vaegan"}

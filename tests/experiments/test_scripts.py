@@ -122,7 +122,7 @@ MISTAKES = {
     "misspelt validation split": (["--splits", "train", "valid", "test"], "got 'valid'"),
     "empty split": (["--splits", "train", "train[9999:]", "test"], "split 'train[9999:]' of digits is empty"),
     "truncated test set": (["--dataset", "idx:{tmp}/idx"], "t10k-images-idx3-ubyte is truncated"),
-    "test set of another shape": (["--dataset", "npz:{tmp}/shapes.npz"], "test holds [12, 12, 1], but train"),
+    "test set of another shape": (["--dataset", "npz:{tmp}/shapes.npz"], "test holds [12, 12, 1], but npz:"),
     "labels out of range": (["--dataset", "npz:{tmp}/labels.npz", "--recipe", "conditional"], "from 0 to 12"),
     "negative labels": (["--dataset", "npz:{tmp}/negative.npz", "--recipe", "conditional"], "from -1 to 8"),
     "test labels out of range": (
@@ -130,6 +130,7 @@ MISTAKES = {
         "test.npz test go from",
     ),
     "test set without labels": (["--dataset", "npz:{tmp}/bare.npz", "--recipe", "conditional"], "test has no labels"),
+    "data set's size": (["--dataset-size", "7"], "dataset_size is 7, but digits train[:50000] has 1,541 examples"),
     "feature layer": (["--discriminator.feature-layer", "conv9"], "conv9"),
 }
 
@@ -262,10 +263,32 @@ def test_tensorboard_in_a_new_a_resumed_and_a_refused_workdir(tmp_path, board, c
     assert sorted(os.listdir(other)) == before and not board
 
 
-def test_a_wrong_flag_exits_with_2_and_suggests(capsys):
+def test_a_wrong_flag_exits_with_2_and_suggests_before_any_data_are_fetched(capsys, monkeypatch):
+    monkeypatch.setattr(data, "load", None)
+    for argv, meant in (
+        (["--dataset", "digits", "--latentz", "3"], "--latents"),
+        (["--dataest", "digits"], "--dataset"),
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            script("vae").main(argv)
+        assert meant in capsys.readouterr().err
+
+
+def test_a_net_that_cannot_be_is_one_sentence(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):
-        script("vae").main(["--dataset", "digits", "--latentz", "3"])
-    assert "--latents" in capsys.readouterr().err
+        script("dcgan").main(["--dataset", "digits", "--generator.kernel", "0", "0"])
+    assert "kernel of ConvGenerator is (0, 0): give a" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_help_shows_the_defaults_of_the_config_that_would_run(capsys):
+    for dataset, expected, other in (("ring", "128 128", "500"), ("digits", "500", "128 128")):
+        with pytest.raises(SystemExit, match="0"):
+            script("vae").main(["--dataset", dataset, "--help"])
+        lines = capsys.readouterr().out.splitlines()
+        at = next(i for i, line in enumerate(lines) if "--encoder.hidden" in line)
+        shown = " ".join(lines[at : at + 3])
+        assert f"default: {expected}" in shown and f"default: {other}" not in shown
 
 
 def test_another_configs_workdir_is_refused_by_field(tmp_path, capsys):
@@ -287,5 +310,6 @@ def test_seeds_are_trained_side_by_side_and_reported_with_their_spread(tmp_path,
 def test_divergence_ends_with_a_sentence(tmp_path, capsys):
     flags = ["--dataset", "digits", "--steps", "40", "--workdir", str(tmp_path / "run"), *MLP]
     assert script("vae").main([*flags, "--optimizer.rule", "sgd", "--optimizer.learning-rate", "1e30"]) == 1
-    assert "of seed 0" in capsys.readouterr().err
+    assert "of seed 0: the run stops" in capsys.readouterr().err
+    assert script("vae").main([*flags, "--optimizer.learning-rate", "0.001"]) == 0  # as it says, in the same workdir
     assert issubclass(fit.Diverged, FloatingPointError)
