@@ -59,6 +59,8 @@ class Script:
     recipes: Mapping[str, Callable[[], Any]]
     """What a recipe's name stands for. "paper" is the default."""
     steps: Mapping[Budget, int]
+    seeds: tuple[int, ...] = (0,)
+    """The default of --seeds."""
 
 
 def main(script: Script, doc: str | None, argv: Sequence[str] | None = None) -> int:
@@ -152,6 +154,8 @@ def _read(script: Script, doc: str | None, argv: Sequence[str], default: Any) ->
 
     @dataclasses.dataclass(frozen=True)
     class Arguments(Flags):
+        seeds: tuple[int, ...] = script.seeds
+        """Trained side by side in one program."""
         config: Annotated[Any, tyro.conf.arg(name="", constructor=type(default))] = default
 
     return tyro.cli(

@@ -10,6 +10,7 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
@@ -17,9 +18,9 @@ def key() -> jax.Array:
     return jax.random.key(0)
 
 
-@pytest.fixture
-def quick_compiler() -> Iterator[None]:
-    """XLA at its lowest level, for tests whose time is compilation."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(autouse=True)
+def _compiler(request: pytest.FixtureRequest) -> Iterator[None]:
+    """XLA's optimisations are off, as the suite's time is compilation; on where the compiled program is the subject."""
+    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimised") is None)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", True)  # for fixtures of a module

@@ -9,6 +9,8 @@ import pytest
 from vaegan_jax import convolution
 from vaegan_jax.convolution import geometry
 
+pytestmark = pytest.mark.optimised
+
 B, C, F, S = 2, 3, 4, 2
 FORMS = {
     "convolve": ("_convolve_patches", "_convolve_plain", "_convolve_native"),

@@ -6,11 +6,8 @@ import chex
 import jax
 import numpy as np
 import optax
-import pytest
 
 from vaegan_jax import gan, nets
-
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 SHAPE, K, B = (8, 8, 1), 3, 4
 RECIPE = gan.dcgan()

@@ -73,6 +73,7 @@ def digits():
 NUMBERS = np.arange(10, dtype=np.float32)[:, None]
 
 
+@pytest.mark.optimised
 def test_resumed_equals_unbroken_bit_for_bit(digits, tmp_path):
     run = {"log_every": 20, "checkpoint_every": 25, "progress": False}
     whole = fit.fit(vae, SMALL, digits, steps=60, workdir=tmp_path / "whole", **run)
@@ -397,6 +398,7 @@ ALTERNATING = dataclasses.replace(
 )  # fmt: skip
 
 
+@pytest.mark.optimised
 def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
     environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[1]

@@ -12,6 +12,8 @@ import pytest
 from vaegan_jax import convolution
 from vaegan_jax.layers import Conv, ConvTranspose, Maxout
 
+pytestmark = pytest.mark.optimised
+
 CASES = [
     ((5, 5), 2, "SAME"),
     ((4, 4), 2, "SAME"),

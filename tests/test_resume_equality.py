@@ -10,8 +10,6 @@ import pytest
 
 from vaegan_jax import checkpoint, fit, gan, logs, nets, vaegan, wgan
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 X = np.random.default_rng(0).integers(0, 256, (22, 8, 8, 1), np.uint8)  # 5 batches of 4 an epoch, 2 images left out
 WIDTHS = {"hidden": (), "kernel": (3, 3)}
 GENERATOR = nets.ConvGenerator(channels=(2,), **WIDTHS)

@@ -257,6 +257,7 @@ def test_nothing_can_be_drawn_too(key):
     assert state.blocks(draw, jax.random.clone(key), 0, 4, jnp.zeros(0, jnp.int32)).shape == (0, 3)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("n", [3, 1001])
 def test_memory_is_that_of_one_block(n, key):
     """draw is traced for `size` rows, whatever n is; the compiled program holds some blocks beside the sample."""

@@ -10,8 +10,6 @@ import pytest
 
 from vaegan_jax import fit, gan, nets, state, vae, vaegan, wgan
 
-pytestmark = pytest.mark.usefixtures("quick_compiler")
-
 D, B = 2, 4
 X = np.random.default_rng(0).normal(size=(10, D)).astype(np.float32)  # 2 batches an epoch
 TINY = {

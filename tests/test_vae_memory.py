@@ -10,6 +10,8 @@ import pytest
 
 from vaegan_jax import nets, vae
 
+pytestmark = pytest.mark.optimised
+
 IWAE = dataclasses.replace(vae.vectors(6), bound="iwae", latents=3)
 X = np.random.default_rng(0).normal(size=(20, 6)).astype(np.float32)
 

@@ -7,11 +7,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-import pytest
 
 from vaegan_jax import nets, vaegan
-
-pytestmark = pytest.mark.usefixtures("quick_compiler")
 
 D, K, B = 4, 2, 5
 RATE, DECAY, GAMMA = 0.01, 0.9, 0.3

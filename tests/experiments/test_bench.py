@@ -37,6 +37,7 @@ def compiled(f, *args):
     return jax.jit(f).lower(*args).compile()
 
 
+@pytest.mark.optimised
 def test_operations_are_counted_in_products_convolutions_and_loops_and_only_where_they_are_read():
     a, b = jnp.ones((30, 40)), jnp.ones((40, 50))
     assert machine.flops(compiled(lambda a, b: jnp.tanh(a @ b), a, b)) == 2 * 30 * 40 * 50
@@ -54,6 +55,7 @@ def test_operations_are_counted_in_products_convolutions_and_loops_and_only_wher
     assert machine.flops(compiled(convolve, x, w)) == 2 * (4 * 4 * 4 * 16) * (3 * 3 * 3)
 
 
+@pytest.mark.optimised
 def test_a_vae_step_costs_its_seven_products():
     """Forward and both gradients of four layers, but for the gradient in the image, which nobody asks for."""
     forward = 2 * 100 * (784 * 500 + 500 * 40 + 20 * 500 + 500 * 784)

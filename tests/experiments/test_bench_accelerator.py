@@ -272,6 +272,8 @@ sys.meta_path.insert(0, Blocker())
 import orbax.checkpoint
 from experiments.bench import accelerator
 from vaegan_jax import data
+
+pytestmark = pytest.mark.optimised
 for name in accelerator.tasks.TASKS:
     accelerator.Plan(None, False).scripts(name)
 assert len(data.load("npz:" + sys.argv[1])) == 64

@@ -12,6 +12,8 @@ import pytest
 
 from experiments.bench import machine, scaling, table
 
+pytestmark = pytest.mark.optimised
+
 
 class Config(NamedTuple):
     batch_size: int = 4

@@ -14,7 +14,7 @@ from vaegan_jax import data
 
 
 @pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch, quick_compiler):
+def no_compilation_cache(monkeypatch):
     monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
 
 
