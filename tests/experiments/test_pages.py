@@ -93,6 +93,10 @@ def test_the_gallery_shows_runs_side_by_side(tmp_path, capsys):
     assert "without --out" in capsys.readouterr().err
 
 
+def test_the_readmes_table_of_mnist_is_that_of_the_results():
+    assert gallery.main(["--check"]) == 0
+
+
 def test_a_part_of_the_readme_is_put_between_its_marks(tmp_path, capsys):
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- written by python -m a.b -->\nold\n<!-- end of a.b -->\nafter\n")
