@@ -21,6 +21,8 @@ from vaegan_jax import convolution, gan, nets, vae
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.optimizer import Optimizer
 
+pytestmark = pytest.mark.optimised
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 1), np.uint8)
 SGD = Optimizer(rule="sgd", learning_rate=0.01)
 SMALL = gan.Config(  # little to compile
@@ -272,8 +274,6 @@ sys.meta_path.insert(0, Blocker())
 import orbax.checkpoint
 from experiments.bench import accelerator
 from vaegan_jax import data
-
-pytestmark = pytest.mark.optimised
 for name in accelerator.tasks.TASKS:
     accelerator.Plan(None, False).scripts(name)
 assert len(data.load("npz:" + sys.argv[1])) == 64
