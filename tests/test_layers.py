@@ -89,7 +89,7 @@ def test_equals_linen(kind, kernel, strides, padding):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_of_a_gradient_equals_linen(form, kind):
-    check(penalty_slopes, *pair(kind, (5, 4), 2), normal(2, 7, 6, 3), rtol=1e-4, atol=1e-4)
+    check(penalty_slopes, *pair(kind, (5, 4), 2), normal(2, 7, 6, 3), rtol=1e-4, atol=1e-3)  # of values up to 2,000
 
 
 def test_a_large_product_is_xlas_own_and_equals_linen():

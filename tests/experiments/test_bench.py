@@ -62,6 +62,7 @@ def test_a_vae_step_costs_its_seven_products():
     assert bench.gflop("vae") == pytest.approx((3 * forward - 2 * 100 * 784 * 500) / 1e9, rel=1e-6)
 
 
+@pytest.mark.optimised  # full-size steps: there are many operations to one compilation
 @pytest.mark.parametrize(("task", "contender"), PEERS)
 def test_every_contender_trains(task, contender):
     module, mode = tasks.CONTENDERS[contender]
