@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import re
+import resource
 import sys
 import time
 from pathlib import Path
@@ -63,6 +64,15 @@ def load() -> float:
 def mib(maxrss: int) -> float:
     """What getrusage calls ru_maxrss (kilobytes, on a Mac bytes) in MiB."""
     return maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def own_peak_mib() -> float:
+    """What this process ever had resident. On Linux ru_maxrss starts from what the parent had when it forked."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 2**10
+    except (OSError, StopIteration):
+        return mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def unrest(peaks: list[float], loads: list[float]) -> str:

@@ -62,7 +62,7 @@ def contenders(result: Row) -> list[list[str]]:
                     "-" if e["contender"] == "ours" else spread(ratios(ours, e["milliseconds"])),
                     f"{share:.0%}",
                     f"{e['compile']:.1f} s",
-                    f"{e['peak_mib']:,.0f} MiB",
+                    "-" if e["peak_mib"] is None else f"{e['peak_mib']:,.0f} MiB",
                     e["agrees"],
                 ]
             )

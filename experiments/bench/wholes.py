@@ -1,6 +1,5 @@
 """What a whole run costs beyond its steps: fit with its files against bare steps, and a script's first step."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -63,6 +62,17 @@ def first_step_seconds(dataset: str, repeats: int) -> list[float]:
     return found[1:]
 
 
+# A small process between, as a child's peak starts from what its parent has resident.
+WAITER = """
+import os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+child.returncode = os.waitstatus_to_exitcode(status)
+print(usage.ru_maxrss)
+sys.exit(child.returncode)
+"""
+
+
 def peak_mib(dataset: str, steps: int = 3) -> dict[str, float]:
     """Memory that each script ever had resident, from its start to its pictures and its samples' neighbours.
 
@@ -72,16 +82,14 @@ def peak_mib(dataset: str, steps: int = 3) -> dict[str, float]:
     for name in SCRIPTS:
         with tempfile.TemporaryDirectory() as folder:
             flags = ["--dataset", dataset, "--steps", str(steps), "--workdir", folder]
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"experiments.{name}", *flags],
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+            waiter = subprocess.run(
+                [sys.executable, "-c", WAITER, sys.executable, "-m", f"experiments.{name}", *flags],
+                capture_output=True,
+                text=True,
             )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"experiments.{name} ended with {process.returncode}: run it by hand to see why.")
-        found[name] = machine.mib(usage.ru_maxrss)
+        if waiter.returncode:
+            raise RuntimeError(f"experiments.{name} ended with {waiter.returncode}: run it by hand to see why.")
+        found[name] = machine.mib(int(waiter.stdout))
     return found
 
 

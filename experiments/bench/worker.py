@@ -8,7 +8,6 @@ the start of the imports.
 import importlib
 import json
 import os
-import resource
 import sys
 import time
 import traceback
@@ -43,7 +42,7 @@ def main(task: str, contender: str, source: str, seed: int) -> int:
     except Exception as error:  # reported by name in the table; the other contenders go on
         traceback.print_exc()
         say(failed=f"{type(error).__name__}: {error}")
-    say(peak_mib=_peak_mib())
+    say(peak_mib=machine.own_peak_mib())
     return 0
 
 
@@ -51,11 +50,6 @@ def _first(advance: Any) -> float:
     begin = time.perf_counter()
     advance(2)  # a loop of one step would be compiled as none
     return time.perf_counter() - begin
-
-
-def _peak_mib() -> float:
-    """The most memory that this process ever had resident."""
-    return machine.mib(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 if __name__ == "__main__":
