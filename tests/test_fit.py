@@ -1,76 +1,26 @@
-"""The loop: resume equals unbroken, order and randomness as promised, one trace, many seeds, what stops a run."""
+"""The loop: resume equals unbroken, order and randomness as promised, one trace, many seeds."""
 
 import dataclasses
 import json
 import os
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import chex
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import struct
 from PIL import Image
 
 from experiments.bench import machine
+from tests.recorder import NUMBERS, SMALL, recorder
 from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, vae
-
-SMALL = vae.Config(
-    latents=3, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)), batch_size=50
-)
-
-
-@struct.dataclass
-class Count:
-    """The state of `recorder`: a count, and what it saw."""
-
-    step: jax.Array
-    seen: jax.Array
-    draws: jax.Array
-
-
-def recorder(batch_size=3, group=1, bad_at=None, steps=20):
-    """An algorithm that learns nothing and writes down every batch and its random draw."""
-
-    def init(config, key, shape, *, data_mean=None):
-        seen = jnp.full((steps, group, batch_size), -1.0)
-        return Count(jnp.int32(0), seen, jnp.zeros(steps) + 0 * jax.random.uniform(key))
-
-    def train_step(config, state, batch, key):
-        x = batch["x"].reshape(group, batch_size)
-        after = Count(
-            state.step + 1,
-            state.seen.at[state.step].set(x),
-            state.draws.at[state.step].set(jax.random.uniform(key)),
-        )
-        metric = jnp.where(state.step + 1 == bad_at, jnp.nan, x.mean()) if bad_at else x.mean()
-        return after, {"mean": metric, "step_squared": jnp.float32(state.step) ** 2}
-
-    def sample(config, state, key, n, label=None):
-        return jnp.zeros((n, 4, 4, 1))
-
-    def validate(config, state, batch, key):
-        return {"x": batch["x"][:, 0]}
-
-    class Config(types.SimpleNamespace):
-        num_classes = 0
-
-    config = Config(batch_size=batch_size, batches_per_step=group)
-    module = types.SimpleNamespace(__name__="recorder", init=init, train_step=train_step, sample=sample)
-    module.validate = validate
-    return module, config
 
 
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits")
-
-
-NUMBERS = np.arange(10, dtype=np.float32)[:, None]
 
 
 @pytest.mark.optimised
@@ -209,71 +159,12 @@ def test_validate_averages_over_all_examples_in_blocks(digits):
     np.testing.assert_allclose(means[1]["kl"], kl.mean(), rtol=1e-5)
 
 
-def test_nan_stops_by_name_and_keeps_the_last_good_checkpoint(tmp_path):
-    module, config = recorder(bad_at=14)
-    with pytest.raises(fit.Diverged, match="mean is nan at step 14 of seed 7"):
-        fit.fit(module, config, NUMBERS, steps=20, seeds=(7,), workdir=tmp_path, checkpoint_every=5, progress=False)
-    assert checkpoint.steps(tmp_path / "checkpoints") == [5, 10]
-    assert all(np.isfinite(line["mean"]) for line in logs.read(tmp_path / "metrics.jsonl"))
-
-
-def test_what_went_well_before_a_nan_is_logged(tmp_path):
-    module, config = recorder(bad_at=14)
-    with pytest.raises(fit.Diverged, match="at step 14"):
-        fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, log_every=3, progress=False)
-    assert [line["step"] for line in logs.read(tmp_path / "metrics.jsonl")] == [3, 6, 9, 12]
-
-
-@pytest.mark.parametrize("name", ["score", "validation_x"])
-def test_a_nan_of_an_evaluation_stops_the_run_by_name(name):
-    module, config = recorder()
-    module.validate = lambda config, state, batch, key: {"x": batch["x"][:, 0] * jnp.where(state.step > 2, jnp.nan, 1)}
-    more = (
-        {"evaluate": lambda *_: {"score": float("inf")}, "evaluate_at": (4,)}
-        if name == "score"
-        else {"validation": NUMBERS, "checkpoint_every": 4}
-    )
-    with pytest.raises(fit.Diverged, match=f"{name} is (inf|nan) at step 4 of seed 0"):
-        fit.fit(module, config, NUMBERS, steps=8, progress=False, **more)
-
-
-def test_a_state_with_nan_is_never_saved(tmp_path):
-    """The last update before a checkpoint can break the state while every metric of that step is still finite."""
-    module, config = recorder()
-    step = module.train_step
-
-    def train_step(config, state, batch, key):
-        state, metrics = step(config, state, batch, key)
-        return state.replace(draws=jnp.where(state.step == 10, jnp.nan, state.draws)), metrics
-
-    module.train_step = train_step
-    with pytest.raises(fit.Diverged, match=r"entry of draws is NaN or infinite at step 10 of seed 0"):
-        fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, checkpoint_every=5, progress=False)
-    assert checkpoint.steps(tmp_path / "checkpoints") == [5]
-
-
 def test_writers_get_every_line_of_the_first_seed():
     module, config = recorder()
     lines = []
     fit.fit(module, config, NUMBERS, steps=4, log_every=2, write=[lambda step, m: lines.append((step, m))])
     assert [step for step, _ in lines] == [2, 4]
     assert lines[0][1]["step_squared"] == 0.5 and "seed" not in lines[0][1]
-
-
-def test_another_runs_folder_is_refused_with_the_fields(digits, tmp_path):
-    fit.fit(vae, SMALL, digits, steps=2, workdir=tmp_path, progress=False)
-    for change, field in (
-        ({"latents": 4}, r"config\.latents: 3 -> 4"),
-        ({"encoder": nets.MLPEncoder(hidden=(8,))}, r"config\.encoder\.hidden"),
-    ):
-        with pytest.raises(ValueError, match=field):
-            fit.fit(vae, vae.Config(**{**vars(SMALL), **change}), digits, steps=2, workdir=tmp_path, progress=False)
-    with pytest.raises(ValueError, match=r"data\.sha256"):
-        fit.fit(vae, SMALL, digits.x[:100], steps=2, workdir=tmp_path, progress=False)
-    with pytest.raises(ValueError, match="seeds"):
-        fit.fit(vae, SMALL, digits, steps=2, seeds=(1,), workdir=tmp_path, progress=False)
-    with pytest.raises(ValueError, match="validation"):
-        fit.fit(vae, SMALL, digits, steps=2, validation=digits.x[:10], workdir=tmp_path, progress=False)
 
 
 def test_a_run_goes_on_with_more_evaluations(tmp_path):
@@ -284,90 +175,12 @@ def test_a_run_goes_on_with_more_evaluations(tmp_path):
     np.testing.assert_array_equal(run.metrics["double"][0], [4, 8])
 
 
-@pytest.mark.parametrize(
-    ("bad", "sentence"),
-    [
-        ({"steps": -1}, "steps is -1"),
-        ({"seeds": (1, 1)}, "each once"),
-        ({"seeds": ()}, "at least one"),
-        ({"batch_size": 10_000}, "1541 examples"),
-        ({"log_every": 0}, "log_every is 0"),
-        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
-        ({"keep": 0}, "keep is 0"),
-        ({"steps": 2.5}, "steps is 2.5: give a whole number"),
-        ({"seeds": (2**31,)}, "from 0 to 2,147,483,647"),
-        ({"evaluate_at": (1,)}, "without evaluate"),
-        ({"evaluate": lambda *_: {}}, "without evaluate_at"),
-        ({"validation": np.zeros((0, 8, 8, 1), np.uint8)}, "array validation is empty"),
-        ({"validation": np.zeros((3, 9, 9, 1), np.uint8)}, r"array validation holds \[9, 9, 1\], but digits"),
-        ({"evaluate": lambda *_: {}, "evaluate_at": (3,)}, "between 1 and 2"),
-        ({"evaluate": lambda *_: 3.0, "evaluate_at": (1,)}, "evaluate returned a float: return a dict"),
-        ({"evaluate": lambda *_: {"elbo": 1.0}, "evaluate_at": (1,)}, "evaluate returned 'elbo', which the line has"),
-        ({"evaluate": lambda *_: {"step": 1}, "evaluate_at": (1,)}, "evaluate returned 'step', which"),
-        ({"evaluate": lambda *_: {"a": np.zeros(2)}, "evaluate_at": (1,)}, "evaluate returned a = .*give one number"),
-        ({"evaluate": lambda *_: {"a": "high"}, "evaluate_at": (1,)}, "evaluate returned a = 'high': give one number"),
-        ({"seeds": 3}, r"seeds is 3: give several, such as \(3,\) or range\(3\)"),
-    ],
-)
-def test_bad_arguments_get_a_sentence(digits, bad, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        fit.fit(vae, SMALL, digits, **({"steps": 2, "progress": False} | bad))
-
-
-def test_an_algorithm_takes_its_own_config(digits):
-    with pytest.raises(ValueError, match=r"vaegan_jax\.vae\.Config: vaegan_jax\.gan takes its own"):
-        fit.fit(gan, SMALL, digits, steps=1)
-    with pytest.raises(ValueError, match="algorithm is 'vae', without init"):
-        fit.fit("vae", SMALL, digits, steps=1)
-
-
-@pytest.mark.parametrize(("module", "config"), [(vae, SMALL), (gan, gan.Config(batch_size=10))])
-def test_vectors_beyond_0_1_are_refused_where_the_model_ends_there(module, config, tmp_path):
-    x = np.random.default_rng(0).uniform(0, 1.5, (50, 3)).astype(np.float32)
-    with pytest.raises(ValueError, match=r"array train goes from .* to 1\..*models values in \[0, 1\]"):
-        fit.fit(module, config, x, steps=1, workdir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 def test_the_datas_size_becomes_the_configs(digits):
     """N, over which the weight prior is spread; so a wrong one given is not trained with."""
     wrong = dataclasses.replace(SMALL, dataset_size=10**9)
     runs = [fit.fit(vae, one, digits.x[:100], steps=2, progress=False) for one in (wrong, SMALL)]
     assert [run.config.dataset_size for run in runs] == [100, 100]
     chex.assert_trees_all_equal(runs[0].states, runs[1].states)
-
-
-def test_a_folder_without_a_checkpoint_is_anothers_to_take(tmp_path):
-    """As a run leaves it that diverged or was stopped before its first."""
-    module, config = recorder(bad_at=2)
-    with pytest.raises(fit.Diverged, match="what it saved before is kept"):
-        fit.fit(module, config, NUMBERS, steps=4, log_every=1, workdir=tmp_path, progress=False)
-    assert logs.read(tmp_path / "metrics.jsonl") and not checkpoint.steps(tmp_path / "checkpoints")
-    module, config = recorder()
-    fit.fit(module, config, NUMBERS, steps=4, seeds=(5,), log_every=1, workdir=tmp_path, progress=False)
-    assert [line["step"] for line in logs.read(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
-    assert json.loads((tmp_path / "config.json").read_text())["seeds"] == [5]
-
-
-def test_a_folder_is_one_processs_at_a_time(tmp_path):
-    module, config = recorder()
-    seen = []
-
-    def evaluate(config, state, key, step):
-        with pytest.raises(ValueError, match="Another process trains in"):
-            fit.fit(module, config, NUMBERS, steps=4, seeds=(1,), workdir=tmp_path, progress=False)
-        seen.append(step)
-        return {}
-
-    fit.fit(module, config, NUMBERS, steps=2, evaluate=evaluate, evaluate_at=(1,), workdir=tmp_path, progress=False)
-    assert seen == [1]
-
-
-def test_labels_outside_the_classes_are_refused(digits, tmp_path):
-    ten = dataclasses.replace(gan.dcgan(conditional=True), num_classes=9, batch_size=20)
-    with pytest.raises(ValueError, match="labels of digits train go from 0 to 9: with num_classes 9"):
-        fit.fit(gan, ten, digits, steps=1, workdir=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_no_steps_is_the_initial_state(digits):
@@ -378,7 +191,8 @@ def test_no_steps_is_the_initial_state(digits):
 SEVERAL_DEVICES = """
 import jax, numpy as np
 from experiments.bench import machine
-from tests.test_fit import ALTERNATING, SMALL
+from tests.recorder import SMALL
+from tests.test_fit import ALTERNATING
 from vaegan_jax import data, fit, gan, loop, vae
 jax.config.update("jax_debug_key_reuse", False)  # of the imported test
 assert len(jax.devices()) == 2

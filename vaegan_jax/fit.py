@@ -79,7 +79,7 @@ def fit(
         seeds: distinct ints; several are trained side by side by vmap, over devices where their number allows it.
         workdir: where config.json, metrics.jsonl, samples/ and checkpoints/ go. Started again with the same arguments
             (`steps`, `checkpoint_every` and `evaluate_at` may change), the run goes on from the last checkpoint; with
-            others it is refused.
+            others it is refused, or takes the folder over where there is no checkpoint yet.
         validation: a Dataset or an array; the means of algorithm.validate over it are logged as validation_<name> at
             checkpoints and at the steps in evaluate_at.
         initial_states: states with a leading axis S, in place of algorithm.init; copied, so the caller's stay.
