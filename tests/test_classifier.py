@@ -12,9 +12,7 @@ import vaegan_jax
 from vaegan_jax import classifier, data, fit
 from vaegan_jax.optimizer import Optimizer
 
-TINY = classifier.Config(
-    net=classifier.ConvClassifier(channels=(4, 6), hidden=8), num_classes=3, shift=1, batch_size=5
-)
+TINY = classifier.Config(net=classifier.ConvClassifier(channels=(4, 6), hidden=8), num_classes=3, shift=1, batch_size=5)
 STILL = dataclasses.replace(TINY, shift=0)
 SHAPE = (8, 8, 1)
 
@@ -92,7 +90,7 @@ def test_the_key_decides_shifts_and_dropout(state):
 
 def test_the_step_goes_down_its_own_loss(state):
     """The gradient is that of the reported cross-entropy: a small step of SGD lowers it by rate times |g|^2."""
-    rate = 1e-3
+    rate = 1e-4
     config = dataclasses.replace(
         STILL,
         net=classifier.ConvClassifier(channels=(4, 6), hidden=8, dropout=0.0),
@@ -103,20 +101,19 @@ def test_the_step_goes_down_its_own_loss(state):
     _, then = classifier.train_step(config, after, batch(), jax.random.key(1))
     assert int(after.step) == 1
     drop = float(before["cross_entropy"] - then["cross_entropy"])
-    np.testing.assert_allclose(drop, rate * float(before["gradient_norm"]) ** 2, rtol=0.1)
+    np.testing.assert_allclose(drop, rate * float(before["gradient_norm"]) ** 2, rtol=0.03)
 
 
 def test_running_statistics_are_used_outside_training(state):
     """An example's logits do not depend on its neighbours, and training moves the statistics."""
     x = batch(4)["x"]
     whole, alone = classifier.classify(STILL, state, x)[0], classifier.classify(STILL, state, x[:1])[0]
-    np.testing.assert_allclose(whole[:1], alone, rtol=1e-5)
+    np.testing.assert_allclose(whole[:1], alone, atol=1e-6)
     after, _ = classifier.train_step(STILL, state, batch(), jax.random.key(0))
     before = state.model.batch_stats["conv0_norm"]["mean"]
     assert (after.model.batch_stats["conv0_norm"]["mean"] != before).any()
 
 
-@pytest.mark.optimised
 def test_it_learns_digits_fast_and_fit_and_load_take_an_algorithm_that_draws_nothing(tmp_path):
     """150 steps: an earlier one stood at 40 % there. The loss starts near log 10, as a net that knows nothing does."""
     train, test = data.load("digits"), data.load("digits", "test")
@@ -138,8 +135,9 @@ def test_vectors():
     config = classifier.vectors(2)
     points = np.random.default_rng(0).normal(size=(128, 2)).astype(np.float32)
     label = (points[:, 0] > 0).astype(np.int32)
-    run = fit.fit(classifier, config, data.Dataset(5 * points, label), steps=40, batch_size=64, progress=False)
-    assert run.metrics["accuracy"][0, -1] > 0.9
+    given = data.Dataset(5 * points, label)
+    run = fit.fit(classifier, config, given, steps=40, batch_size=64, progress=False)
+    assert fit.validate(classifier, run.config, run.state(0), given, block=128)["accuracy"] > 0.9
     with pytest.raises(ValueError, match=r"take classifier.vectors\(2\)"):
         classifier.init(TINY, jax.random.key(0), (2,))
 

@@ -21,6 +21,7 @@ from vaegan_jax.state import Player
 
 Metrics = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
+_ADAM = Optimizer(rule="adam", learning_rate=2e-3, linear_to=3_750)
 
 
 class ConvClassifier(nn.Module):
@@ -83,7 +84,7 @@ class Config:
     """Training images are moved by up to so many pixels along each axis, at random; what comes in is 0."""
     flip: bool = False
     """Half of the training images are mirrored, left to right."""
-    optimizer: Optimizer = Optimizer(rule="adam", learning_rate=2e-3, linear_to=3_750)
+    optimizer: Optimizer = _ADAM
     batch_size: int = 128
     dataset_size: int = 60_000
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
