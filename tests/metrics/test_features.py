@@ -41,6 +41,17 @@ def test_blocks_change_nothing(x, n):
     np.testing.assert_array_equal(PLAIN.probabilities(x[:n]), probabilities)
 
 
+def test_every_block_has_one_size_so_that_one_program_is_compiled(x):
+    sizes = []
+
+    def forward(block):
+        sizes.append(len(block))
+        return flat(block)
+
+    assert features.Extractor("sizes", forward, (2, 3, 1), block=4).features(x).shape == (11, 6)
+    assert sizes == [4, 4, 4]
+
+
 def test_bytes_and_floats_of_any_width_are_the_same_images(x):
     expected = PLAIN.features(x)
     for dtype in (np.float64, np.float32):
