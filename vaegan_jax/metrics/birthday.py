@@ -66,5 +66,5 @@ def collisions(
     hits = 0
     for _ in range(batches):
         chosen = rows[rng.choice(len(rows), batch, replace=False)]
-        hits += bool(distances.nearest(chosen, chosen, same=True)[0].min() <= threshold**2)
+        hits += bool(np.sqrt(distances.nearest(chosen, chosen, same=True)[0].min()) <= threshold)
     return Collisions(batch, hits / batches, batch**2 if 2 * hits >= batches else None)

@@ -10,6 +10,8 @@ from scipy.stats import binom
 
 from vaegan_jax.metrics import inputs
 
+ENTRIES = 2**22  # differences of a block of points at once
+
 
 @dataclass(frozen=True)
 class StackedModes:
@@ -83,7 +85,7 @@ def uniform_floor(n: int, modes: int) -> tuple[float, float]:
 def _owner(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The nearest centre of each point and the distance to it, [N] each, by differences, in blocks."""
     owners, least = [], []
-    step = max(1, 2**22 // centres.size)
+    step = max(1, ENTRIES // centres.size)
     for start in range(0, len(points), step):
         block = points[start : start + step].astype(np.float64)
         distance = np.linalg.norm(block[:, None, :] - centres[None, :, :], axis=2)
