@@ -50,4 +50,6 @@ def test_inception_score(sets) -> None:
     logits = torch.from_numpy(sets[0])
     metric = InceptionScore(AsIs(), splits=1)
     metric.update(logits)
-    assert inception_score(torch.softmax(logits, 1).numpy(), 1)[0] == pytest.approx(float(metric.compute()[0]), rel=1e-5)
+    assert inception_score(torch.softmax(logits, 1).numpy(), 1)[0] == pytest.approx(
+        float(metric.compute()[0]), rel=1e-5
+    )

@@ -49,9 +49,7 @@ def duplicates(samples: ArrayLike, n: int | None = None, *, candidates: int = 20
     return Duplicates(chosen[pairs // n], chosen[pairs % n], distance)
 
 
-def collisions(
-    samples: ArrayLike, batch: int, threshold: float, *, batches: int = 100, seed: int = 0
-) -> Collisions:
+def collisions(samples: ArrayLike, batch: int, threshold: float, *, batches: int = 100, seed: int = 0) -> Collisions:
     """The share of `batches` batches, each drawn by the seed from samples [N, ...] without replacement, with a pair
 
     at a distance of at most `threshold` (0: equal ones only). Batches overlap unless N is well above batch * batches.

@@ -96,9 +96,7 @@ class _Scale:
         return jnp.asarray(centred, jnp.float32), jnp.asarray(norms, jnp.float32)
 
 
-def _estimate(
-    a: jax.Array, na: jax.Array, b: jax.Array, nb: jax.Array, slack: float
-) -> tuple[jax.Array, jax.Array]:
+def _estimate(a: jax.Array, na: jax.Array, b: jax.Array, nb: jax.Array, slack: float) -> tuple[jax.Array, jax.Array]:
     """Squared distances [n, m] in float32 and their largest error."""
     norms = na[:, None] + nb[None, :]
     # The highest precision: the default of a GPU or TPU keeps 10 bits or fewer.

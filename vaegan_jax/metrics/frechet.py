@@ -186,7 +186,9 @@ class _Gaussian:
         # eigh is accurate to about D * eps of the largest eigenvalue: what is below is rounding, and its root large.
         rounding = len(mu) * np.finfo(np.float64).eps * np.abs(values).max()
         if values[0] < -1e3 * rounding:
-            raise ValueError(f"A covariance has the eigenvalue {values[0]:.3g}: give one of features, none is negative.")
+            raise ValueError(
+                f"A covariance has the eigenvalue {values[0]:.3g}: give one of features, none is negative."
+            )
         return _Gaussian(mu, vectors * np.sqrt(np.where(values > rounding, values, 0)))
 
 

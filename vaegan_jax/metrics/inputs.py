@@ -36,7 +36,7 @@ def rows(name: str, x: ArrayLike, *, least: int = 1) -> np.ndarray:
         raise ValueError(f"{name} has shape {x.shape}: give [N, ...], one example a row.")
     if x.dtype.kind != "f" and x.dtype != np.uint8:
         raise ValueError(f"{name} has dtype {x.dtype}: give uint8 images, or float32 or float64.")
-    flat = x.reshape(len(x), -1)
+    flat = x.reshape(len(x), math.prod(x.shape[1:]))  # -1 is unknown where N is 0
     return _enough(name, flat if x.dtype == np.uint8 else _finite(name, flat), least)
 
 
@@ -72,7 +72,8 @@ def probabilities(name: str, p: ArrayLike, shape: str, axes: int) -> np.ndarray:
     off = float(np.abs(p.sum(axis=-1) - 1).max())
     if p.min() < 0 or off > 1e-3:
         raise ValueError(
-            f"{name} are no probabilities (least {p.min():.3g}, sums off 1 by up to {off:.3g}): give a softmax's output."
+            f"{name} are no probabilities (least {p.min():.3g}, sums off 1 by up to {off:.3g}): "
+            "give a softmax's output."
         )
     return p
 
