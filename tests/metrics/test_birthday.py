@@ -8,7 +8,7 @@ from vaegan_jax.metrics import collisions, duplicates
 
 def test_the_closest_pairs_are_those_of_all_pairs() -> None:
     x = np.random.default_rng(0).normal(size=(60, 3))
-    x[10:14] = x[10] + 1e-4 * np.arange(4)[:, None]  # a clique of four near ones holds six pairs
+    x[10:14] = x[10] + 1e-4 * np.array([[0], [1], [3], [7.5]])  # a clique of four near ones holds six pairs
     every = np.linalg.norm(x[:, None] - x[None], axis=2)
     i, j = np.triu_indices(60, 1)
     order = np.argsort(every[i, j])[:15]
@@ -34,12 +34,12 @@ def test_collisions_are_as_frequent_as_birthdays() -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(100, 4))[rng.integers(0, 100, 20000)]
     expected = 1 - np.prod(1 - np.arange(12) / 100)
-    found = collisions(x, 12, 0.0, batches=400)
-    assert found.probability == pytest.approx(expected, abs=0.08)
+    found = collisions(x, 12, 0.0, batches=150)
+    assert found.probability == pytest.approx(expected, abs=0.1)
     few = collisions(x, 6, 0.0, batches=100)
     assert few.probability < 0.3 and few.support is None
     assert collisions(x, 30, 0.0, batches=20).support == 900
-    assert collisions(x, 12, 0.0, batches=400) == found
+    assert collisions(x, 12, 0.0, batches=150) == found
 
 
 def test_the_threshold_is_inclusive() -> None:

@@ -68,7 +68,7 @@ def test_neighbours_far_below_float32s_error(spread: float) -> None:
     every = ((x[:, None] - x[None]) ** 2).sum(axis=2)
     np.fill_diagonal(every, np.inf)
     np.testing.assert_allclose(squared, np.sort(every, axis=1)[:, :3], rtol=1e-12)
-    radius = squared[:, -1]
+    radius = squared[:, -1] * (1 + 1e-9)  # off the boundary, where the order of a sum decides
     for ours, exact in zip(distances.within(x, x, radius), _balls(x, x, radius), strict=True):
         np.testing.assert_array_equal(ours, exact)
 
@@ -83,6 +83,17 @@ def test_the_boundary_is_inside() -> None:
     np.testing.assert_array_equal(balls, exact[0])
     np.testing.assert_array_equal(members, exact[1])
     assert (members >= 4).all()  # itself and its three neighbours, the last on the boundary
+
+
+@pytest.mark.parametrize(("width", "n"), [(2, 500), (37, 200), (1000, 60)])
+def test_a_ball_holds_the_neighbour_that_it_reaches_to(width: int, n: int) -> None:
+    """Radius and distance are one number, though measured among other pairs; so of float32's errors none is seen."""
+    x, _ = _sets(6, n, 1, width)
+    squared, row = distances.nearest(x, x, 3, same=True)
+    _, members = distances.within(x, x, squared[:, -1])
+    assert (members == 4).all()  # itself and its three neighbours
+    every = ((x[:, None] - x[None]) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(row, every.argsort(axis=1)[:, 1:4])
 
 
 def test_constant_sets() -> None:

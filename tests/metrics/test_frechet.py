@@ -1,10 +1,19 @@
 """Frechet distance against closed forms and pytorch-fid's formula; its limit; its files."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from vaegan_jax.metrics import frechet, frechet_distance, frechet_from_statistics, frechet_infinity, statistics
+from vaegan_jax.metrics import (
+    frechet,
+    frechet_distance,
+    frechet_from_statistics,
+    frechet_infinity,
+    inputs,
+    statistics,
+)
 from vaegan_jax.metrics.frechet import Statistics
 
 few = pytest.mark.filterwarnings("ignore:A Frechet distance of")
@@ -59,8 +68,6 @@ def test_a_set_is_at_0_from_itself_and_its_shuffle(n: int) -> None:
 
 
 def test_statistics_are_those_of_numpy_far_from_0(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vaegan_jax.metrics import inputs
-
     monkeypatch.setattr(inputs, "_BLOCK", 7)
     x = np.random.default_rng(4).normal(size=(50, 6)) + 1e6
     stats = statistics(x, "net")
@@ -73,8 +80,6 @@ def test_few_samples_warn() -> None:
     x = np.random.default_rng(5).normal(size=(2048, 3))
     with pytest.warns(UserWarning, match="of 2047 examples is biased"):
         frechet_distance(x, x[1:])
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         frechet_distance(x, x)

@@ -62,11 +62,11 @@ def test_an_outlier_among_the_reals_lifts_precision_and_not_density() -> None:
 
 
 def test_shift_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    real, fake = _normal(10, 150, 6).astype(np.float64), _normal(11, 130, 6, 0.2).astype(np.float64)
+    real, fake = _normal(10, 130, 6).astype(np.float64), _normal(11, 130, 6, 0.2).astype(np.float64)
     whole = precision_recall(real, fake), density_coverage(real, fake)
     assert (precision_recall(real + 1e4, fake + 1e4), density_coverage(real + 1e4, fake + 1e4)) == whole
-    monkeypatch.setattr(distances, "ROWS", 32)
-    monkeypatch.setattr(distances, "COLUMNS", 37)
+    monkeypatch.setattr(distances, "ROWS", 65)
+    monkeypatch.setattr(distances, "COLUMNS", 65)
     assert (precision_recall(real, fake), density_coverage(real, fake)) == whole
 
 

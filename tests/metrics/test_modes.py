@@ -12,9 +12,9 @@ def _one_hot(digits: np.ndarray, sure: float = 1.0) -> np.ndarray:
     return np.eye(10)[digits] * (sure - (1 - sure) / 9) + (1 - sure) / 9
 
 
-def test_a_perfect_sampler_finds_every_mode(key: jax.Array) -> None:
+def test_a_perfect_sampler_finds_every_mode() -> None:
     for toy, count, sd in ((data.toy.ring, 8, 0.01), (data.toy.grid, 25, 0.05)):
-        points, centres = toy(key, 20000)
+        points, centres = toy(jax.random.key(count), 20000)
         found, good = mode_coverage(points, centres, sd)
         assert found == count
         assert good == pytest.approx(1 - np.exp(-4.5), abs=3e-3)  # a Rayleigh radius within 3

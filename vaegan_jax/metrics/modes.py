@@ -26,7 +26,7 @@ class StackedModes:
 
 
 def mode_coverage(points: ArrayLike, centres: ArrayLike, sd: float) -> tuple[int, float]:
-    """(modes, high_quality): points within 3 sd of their nearest centre are good; modes are centres that own a good one.
+    """(modes, high_quality): points within 3 sd of their nearest centre are good, modes are centres with a good one.
 
     points [N, D], centres [M, D] of a mixture of N(centre, sd^2 I); modes in 0..M, high_quality the good fraction.
     Srivastava et al. 2017 (VEEGAN), section 4.1, with Lin et al. 2018's (PacGAN) demand of a good point. Perfect draws

@@ -14,7 +14,7 @@ from vaegan_jax.metrics import inputs
 
 @dataclass(frozen=True, eq=False)
 class PRD:
-    """A curve of A points, from recall 1-ish to precision 1-ish."""
+    """A curve of A points, from all recall to all precision."""
 
     precision: np.ndarray  # [A], rising
     recall: np.ndarray  # [A], falling
@@ -66,10 +66,10 @@ def prd_curve(
 def curve_of_histograms(p: ArrayLike, q: ArrayLike, angles: int = 1001) -> PRD:
     """The exact curve of two distributions over the same C states, p real and q fake: [C] each, summing to 1."""
     angles = inputs.count("angles", angles, 3)
-    p, q = (inputs.probabilities(name, [x], "[C]", 2)[0] for name, x in (("p", p), ("q", q)))
-    if p.shape != q.shape:
-        raise ValueError(f"p has {p.size} states, q {q.size}: give both over the same states.")
+    P, Q = inputs.probabilities("p", p, "[C]", 1), inputs.probabilities("q", q, "[C]", 1)
+    if P.shape != Q.shape:
+        raise ValueError(f"p has {P.size} states, q {Q.size}: give both over the same states.")
     slope = np.tan(np.linspace(1e-10, np.pi / 2 - 1e-10, angles))[:, None]  # evenly spaced angles, eq. 8
-    precision = np.minimum(slope * p[None, :], q[None, :]).sum(axis=1)
+    precision = np.minimum(slope * P[None, :], Q[None, :]).sum(axis=1)
     # t sum min(P, Q / t) = sum min(t P, Q)
     return PRD(np.clip(precision, 0, 1), np.clip(precision / slope[:, 0], 0, 1))
