@@ -59,11 +59,11 @@ def test_none_is_its_own_neighbour_but_its_copy_is() -> None:
     assert (distances.nearest(a, a, 1)[0] == 0).all()
 
 
-@pytest.mark.parametrize("spread", [1e-5, 1e-12])
+@pytest.mark.parametrize("spread", [3e-3, 1e-5, 1e-12])
 def test_neighbours_far_below_float32s_error(spread: float) -> None:
     """Tight clusters far apart: |a|^2 - 2 a.b + |b|^2 in float32 sees every cluster as one point."""
     rng = np.random.default_rng(3)
-    x = np.repeat(10 * rng.normal(size=(5, 6)), 30, axis=0) + spread * rng.normal(size=(150, 6))
+    x = np.repeat(10 * rng.normal(size=(5, 6)), 60, axis=0) + spread * rng.normal(size=(300, 6))
     squared, _ = distances.nearest(x, x, 3, same=True)
     every = ((x[:, None] - x[None]) ** 2).sum(axis=2)
     np.fill_diagonal(every, np.inf)
