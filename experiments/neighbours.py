@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 
 from vaegan_jax.data.dataset import Dataset
-
-ENTRIES = 2**22  # of training images as floats at once: 16 MB
+from vaegan_jax.metrics import distances
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,41 +45,20 @@ def neighbours(samples: np.ndarray, train: Dataset, test: Dataset) -> Neighbours
         if x.shape[1:] != train.x.shape[1:] or not len(x):
             raise ValueError(f"{name} has shape {x.shape}: [n, {', '.join(map(str, train.x.shape[1:]))}] is expected.")
     reference = test.x[: len(samples)]
-    distance, nearest = _nearest(np.concatenate([_flat(samples), _flat(reference)]), train.x)
-    own, usual = distance[: len(samples)].mean(), distance[len(samples) :].mean()
-    _, counts = np.unique(train.label[nearest[: len(samples)]], return_counts=True)
+    own, nearest = _nearest(samples, train.x)
+    usual = _nearest(reference, train.x)[0].mean()
+    _, counts = np.unique(train.label[nearest], return_counts=True)
     return Neighbours(
         n=len(samples),
         classes=len(counts),
         of_classes=len(np.unique(train.label)),
         largest_share=float(counts.max() / len(samples)),
-        distance=float(own),
-        distance_ratio=float(own / usual) if usual > 0 else None,
+        distance=float(own.mean()),
+        distance_ratio=float(own.mean() / usual) if usual > 0 else None,
     )
 
 
 def _nearest(queries: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(Euclidean distance, row of x) of the training example nearest to each of queries [n, D]: [n], [n].
-
-    Found through |q|^2 - 2 q.x + |x|^2 in blocks of x, then measured by the difference, so that an equal is at 0.
-    """
-    best = np.full(len(queries), np.inf, np.float32)
-    row = np.zeros(len(queries), np.int64)
-    block = max(1, ENTRIES // queries.shape[1])
-    for start in range(0, len(x), block):
-        part = _flat(x[start : start + block])
-        squared = queries @ part.T
-        squared *= -2
-        squared += np.square(part).sum(axis=1)
-        at = squared.argmin(axis=1)
-        values = squared[np.arange(len(queries)), at]
-        closer = values < best
-        best[closer], row[closer] = values[closer], at[closer] + start
-    pairs = zip(queries, row, strict=True)
-    return np.array([np.linalg.norm(query - _flat(x[i : i + 1])[0]) for query, i in pairs], np.float64), row
-
-
-def _flat(x: np.ndarray) -> np.ndarray:
-    """Images as float32 [n, D] in [0, 1]."""
-    flat = x.reshape(len(x), -1).astype(np.float32)
-    return flat / np.float32(255) if x.dtype == np.uint8 else flat
+    """(Euclidean distance, row of x) of the training example nearest to each of queries: [n], [n]."""
+    squared, row = distances.nearest(queries.reshape(len(queries), -1), x.reshape(len(x), -1))
+    return np.sqrt(squared[:, 0]), row[:, 0]

@@ -70,16 +70,17 @@ def fit(
     progress: bool = True,
     write: Sequence[logs.Writer] = (),
 ) -> Run:
-    """Trains `algorithm` (a module with Config, init, train_step, sample) for `steps` steps on every seed at once.
+    """Trains `algorithm` (a module with Config, init, train_step) for `steps` steps on every seed at once.
 
     Args:
         config: algorithm.Config; its dataset_size becomes N.
         dataset: a Dataset or an array, uint8 [N, H, W, C] or float [N, D]; it lives on the device.
         batch_size: in place of config.batch_size.
         seeds: distinct ints; several are trained side by side by vmap, over devices where their number allows it.
-        workdir: where config.json, metrics.jsonl, samples/ and checkpoints/ go. Started again with the same arguments
-            (`steps`, `checkpoint_every` and `evaluate_at` may change), the run goes on from the last checkpoint; with
-            others it is refused, or takes the folder over where there is no checkpoint yet.
+        workdir: where config.json, metrics.jsonl, checkpoints/ and, if the algorithm has `sample`, samples/ go. Started
+            again with the same arguments (`steps`, `checkpoint_every` and `evaluate_at` may change), the run goes on
+            from the last checkpoint; with others it is refused, or takes the folder over where there is no checkpoint
+            yet.
         validation: a Dataset or an array; the means of algorithm.validate over it are logged as validation_<name> at
             checkpoints and at the steps in evaluate_at.
         initial_states: states with a leading axis S, in place of algorithm.init; copied, so the caller's stay.
@@ -149,7 +150,7 @@ def fit(
                 for each in write:
                     each(step, {k: v for k, v in lines[0].items() if k not in ("step", "seed")})
                 if folder and step in saves:
-                    for i, seed in enumerate(seeds):
+                    for i, seed in enumerate(seeds if hasattr(algorithm, "sample") else ()):
                         sample = algorithm.sample(config, loop.state(i), jax.random.key(0), SAMPLES)
                         folders.picture(sample, folder, step, seed)
                     checkpoint.save(folder / "checkpoints", step, loop.states, keep=keep)
@@ -252,7 +253,7 @@ def _dataset(x: Any, split: str = "train") -> Dataset:
 
 
 def _check_algorithm(algorithm: Any, config: Any) -> None:
-    missing = [n for n in ("init", "train_step", "sample", "__name__") if not hasattr(algorithm, n)]
+    missing = [n for n in ("init", "train_step", "__name__") if not hasattr(algorithm, n)]
     if missing:
         raise ValueError(f"algorithm is {algorithm!r}, without {missing[0]}: give a module such as vaegan_jax.vae.")
     own = getattr(algorithm, "Config", None)

@@ -21,8 +21,8 @@ class Model:
     state: Any
 
     def sample(self, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
-        """[n, *shape], images in [0, 1]."""
-        return self.algorithm.sample(self.config, self.state, key, n, label)
+        """[n, *shape], images in [0, 1]; all algorithms but the classifier."""
+        return self._function("sample")(self.config, self.state, key, n, label)
 
     def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """(mean, log_var), [B, K] each; algorithms with an encoder only."""
@@ -34,7 +34,8 @@ class Model:
 
     def _function(self, name: str) -> Any:
         if not hasattr(self.algorithm, name):
-            raise ValueError(f"{self.algorithm.__name__} has no {name}: it has no encoder; use vae or vaegan.")
+            which = "it draws nothing" if name == "sample" else "it has no encoder; use vae or vaegan"
+            raise ValueError(f"{self.algorithm.__name__} has no {name}: {which}.")
         return getattr(self.algorithm, name)
 
 

@@ -203,16 +203,6 @@ def test_a_test_set_that_training_holds_gives_a_distance_and_no_ratio():
     assert f"{found.distance:.3g} from the training set, which holds the test examples" in str(found)
 
 
-def test_neighbours_in_blocks_are_those_of_all_pairs(monkeypatch):
-    monkeypatch.setattr(neighbours, "ENTRIES", 64 * 100)  # 100 images a block
-    train, test = data.load("digits"), data.load("digits", "test")
-    queries = test.x[:50].reshape(50, -1) / np.float32(255)
-    distance, row = neighbours._nearest(queries, train.x)
-    pairs = np.linalg.norm(queries[:, None] - train.x.reshape(1, -1, 64) / 255, axis=-1)
-    assert np.array_equal(row, pairs.argmin(axis=1))
-    np.testing.assert_allclose(distance, pairs.min(axis=1), rtol=1e-5)
-
-
 def test_compiled_programs_lie_in_the_datas_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.delenv("VAEGAN_JAX_DATA", raising=False)
