@@ -52,8 +52,8 @@ def test_it_finds_the_target_from_afar(key):
     np.testing.assert_allclose(last.z.var(axis=0), 1 / (1 + PRECISION), rtol=0.1)
 
 
-@pytest.mark.parametrize("target", [0.65, 0.9])
-def test_steps_adapt_to_the_acceptance(key, target):
+@pytest.mark.parametrize(("target", "first"), [(0.65, 0.01), (0.9, 0.3)])
+def test_steps_adapt_to_the_acceptance(key, target, first):
     """On 50 independent Gaussians of precision 101, so that the step that fits lies inside its bounds."""
 
     def sharp(z):
@@ -61,7 +61,7 @@ def test_steps_adapt_to_the_acceptance(key, target):
 
     z_key, run_key = jax.random.split(key)
     z = 0.1 * jax.random.normal(z_key, (500, 50))
-    last, step = run(z, 0.01, 1.0, run_key, 60, sharp, functools.partial(hmc.adapt, target=target))
+    last, step = run(z, first, 1.0, run_key, 60, sharp, functools.partial(hmc.adapt, target=target))
     assert float(last.acceptance.mean()) == pytest.approx(target, abs=0.05)
     assert 0.05 < float(step) < 0.2
 

@@ -106,7 +106,7 @@ def test_bad_images_are_refused_by_name(splits: dict[str, np.ndarray], name: str
         (255 * good, rf"{name} goes from"),
         ((255 * good).astype(np.uint8), rf"{name} has dtype uint8.*x / 255"),
         (np.where(np.arange(2).reshape(1, 2, 1, 1), good, np.nan), rf"{name} has NaN"),
-        (good[:0], rf"{name} has shape \(0, 2, 2, 1\)"),
+        (good[:0], f"{name} has 0 examples"),
         (good[:, :1], "give one shape"),
     ):
         with pytest.raises(ValueError, match=sentence):
@@ -115,7 +115,7 @@ def test_bad_images_are_refused_by_name(splits: dict[str, np.ndarray], name: str
 
 @pytest.mark.parametrize("sigma", [0, -1.0, np.nan, np.inf, None, "wide"])
 def test_sigma_is_checked(cloud: tuple[np.ndarray, np.ndarray], sigma: object) -> None:
-    with pytest.raises(ValueError, match=rf"sigma is {sigma}: give a number above 0"):
+    with pytest.raises(ValueError, match=rf"sigma is {sigma}: give a finite number above 0"):
         parzen.parzen_log_likelihood(*cloud, sigma)  # type: ignore[arg-type]
 
 

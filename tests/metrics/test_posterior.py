@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from linear_gaussian import Linear  # beside this file
 from scipy.stats import multivariate_normal
 
+from tests.metrics.linear_gaussian import Linear
 from vaegan_jax.metrics import posterior
 
 MODEL = Linear(6, 3, 0.3, B=5)
@@ -51,8 +51,8 @@ def test_the_density_is_the_gaussian_of_the_samples():
     ("changes", "sentence"),
     [
         ({"latents": 5}, "latents is 5: a density fitted .* up to 4 dimensions only; take ais_log_likelihood"),
-        ({"samples": 4}, "samples is 4: give a whole number of 5 or more"),
-        ({"transitions": 3}, "transitions is 3: give a whole number of 4 or more"),
+        ({"samples": 4}, "samples is 4: give a whole number of at least 5"),
+        ({"transitions": 3}, "transitions is 3: give a whole number of at least 4"),
         ({"leapfrogs": 0}, "leapfrogs is 0"),
         ({"rows": 0}, "rows is 0"),
         ({"x": X.astype(np.uint8)}, "x has dtype uint8"),

@@ -32,7 +32,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from vaegan_jax import hmc, logs
-from vaegan_jax.metrics.likelihood import LogLikelihood, check_count, check_examples, check_key, check_log_likelihood
+from vaegan_jax.metrics import inputs
+from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
 
 ROWS = 2000  # chains (times examples) that go through the decoder at once, with its gradient
 _WARMUP = 0.5  # the rate of adaptation there: from .01 to .5 in 23 transitions
@@ -70,9 +71,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         for name in ("latents", "chains", "pilots", "leapfrogs", "block", "rows"):
-            check_count(name, getattr(self, name))
-        check_count("distributions", self.distributions, 2)
-        check_count("warmup", self.warmup, 0)
+            inputs.count(name, getattr(self, name), 1)
+        inputs.count("distributions", self.distributions, 2)
+        inputs.count("warmup", self.warmup, 0)
         if not isinstance(self.step, int | float) or not hmc.SHORTEST <= self.step <= hmc.LONGEST:
             raise ValueError(f"step is {self.step}: give a length between {hmc.SHORTEST} and {hmc.LONGEST}.")
 
@@ -82,7 +83,7 @@ def schedule(distributions: int, *, radius: float = 4.0) -> np.ndarray:
 
     Wu et al. 2017's released code. Raises ValueError for fewer than 2 distributions and a radius not above 0.
     """
-    check_count("distributions", distributions, 2)
+    inputs.count("distributions", distributions, 2)
     if not 0 < radius < 50:
         raise ValueError(f"radius is {radius}: give a number above 0 and below 50.")
     curve = 1 / (1 + np.exp(-np.linspace(-radius, radius, distributions)))
@@ -176,7 +177,7 @@ def bdmc(
     example all start there. log_likelihood must be the density of what simulate draws, or the bounds are of nothing.
     Settings and errors as ais_log_likelihood's; `workdir` gets lower.npz and upper.npz.
     """
-    check_count("n", n)
+    inputs.count("n", n, 1)
     check_key(key)
     run = _Run(latents, chains, pilots, distributions, leapfrogs, step, warmup, block, rows, workdir, progress)
     z_key, x_key, start_key, lower_key, upper_key = jax.random.split(key, 5)

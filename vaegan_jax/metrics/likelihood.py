@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax import losses
+from vaegan_jax.metrics import inputs
 
 LogLikelihood = Callable[[jax.Array, jax.Array], jax.Array]
 """log p(x | z): z [B, K], x [B, ...] -> [B], row by row, differentiable in z; functools.partial(vae.log_likelihood,
@@ -25,6 +26,7 @@ config, state) is one."""
 LogWeight = Callable[[jax.Array, jax.Array], jax.Array]
 """key, x [B, ...] -> log p(x, z) - log q(z | x) of one draw z ~ q for each example [B]."""
 ROWS = 2000  # draws (examples times samples) that go through the decoder at once
+_MOST = 10**9  # draws are counted in int32 on the device
 
 
 def importance_log_likelihood(
@@ -49,7 +51,7 @@ def importance_log_likelihood(
     Raises ValueError for shapes that do not fit, integers, NaN or infinity in x, mean or log_var, samples or block
     below 1, a raw key, and a log_likelihood that gives another shape, NaN or +infinity.
     """
-    x, mean, log_var = check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
+    x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
     value = _bound(_FromProposal(log_likelihood), (x, mean, log_var), key, samples, _draws(block, samples, len(x)))
     return _usable(value, "log_likelihood")
 
@@ -69,8 +71,7 @@ def bound_from_weights(
     """
     x = check_examples(x)
     check_key(key)
-    check_count("samples", samples)
-    check_count("block", block)
+    samples, block = inputs.count("samples", samples, 1, _MOST), inputs.count("block", block, 1)
     _check_result("log_weight", jax.eval_shape(log_weight, key, x), len(x))
     return _usable(_bound(log_weight, (x,), key, samples, _draws(block, samples, len(x))), "log_weight")
 
@@ -90,7 +91,7 @@ def elbo_terms(
     log_likelihood is a mean over `samples` draws from q = N(mean, diag exp log_var), kl is exact (Kingma & Welling
     2013, eq. 7 and appendix B), elbo their difference. Arguments and errors as importance_log_likelihood's.
     """
-    x, mean, log_var = check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
+    x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
     reconstruction = _reconstruction(
         log_likelihood, x, mean, log_var, key, samples, draws=_draws(block, samples, len(x))
     )
@@ -105,10 +106,7 @@ def active_units(mean: Any, threshold: float = 0.01) -> int:
     mean [N, K]: of q(z | x) on N examples (`vae.encode`). Raises ValueError for another shape, fewer than 2 examples,
     integers, NaN or infinity, and a threshold below 0.
     """
-    mean = np.asarray(mean)
-    if mean.ndim != 2 or mean.shape[0] < 2 or mean.shape[1] < 1:
-        raise ValueError(f"mean has shape {mean.shape}: give [N, K], with 2 examples or more.")
-    _check_floating("mean", mean)
+    mean = inputs.features("mean", mean, least=2)
     if not threshold >= 0:
         raise ValueError(f"threshold is {threshold}: give a variance of 0 or more.")
     return int((mean.astype(np.float64).var(axis=0) > threshold).sum())
@@ -177,14 +175,14 @@ def _draws(block: int, samples: int, examples: int) -> int:
     return max(1, min(samples, block // examples))
 
 
-def check_proposal(
+def _check_proposal(
     log_likelihood: LogLikelihood, x: Any, mean: Any, log_var: Any, key: Any, samples: Any, block: Any
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """x, mean and log_var as checked float32 arrays, with all else that importance_log_likelihood refuses."""
     x = check_examples(x)
     check_key(key)
-    check_count("samples", samples)
-    check_count("block", block)
+    inputs.count("samples", samples, 1, _MOST)
+    inputs.count("block", block, 1)
     given = {"mean": np.shape(mean), "log_var": np.shape(log_var)}
     for name, shape in given.items():
         if len(shape) != 2 or shape[0] != len(x) or shape[1] < 1 or shape != given["mean"]:
@@ -199,18 +197,8 @@ def check_proposal(
 
 def check_examples(x: Any, name: str = "x") -> jax.Array:
     """x [B, ...] as float32 on the device, finite and not empty."""
-    if np.ndim(x) < 1 or 0 in np.shape(x):
-        raise ValueError(f"{name} has shape {np.shape(x)}: give [B, ...] with at least one example.")
-    x = jnp.asarray(x)
-    _check_floating(name, x)
-    return x.astype(jnp.float32)
-
-
-def _check_floating(name: str, x: Any) -> None:
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise ValueError(f"{name} has dtype {x.dtype}: give floating point, x as the model sees it (uint8: x / 255).")
-    if not bool(jnp.isfinite(x).all()):
-        raise ValueError(f"{name} has NaN or infinite entries: drop those examples, or look for what made them.")
+    inputs.rows(name, x, uint8=False)
+    return jnp.asarray(x, jnp.float32)
 
 
 def check_key(key: Any) -> None:
@@ -218,13 +206,6 @@ def check_key(key: Any) -> None:
     dtype = getattr(key, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
         raise ValueError(f"key is a {type(key).__name__} of dtype {dtype}: give one typed key, jax.random.key(seed).")
-
-
-def check_count(name: str, value: Any, least: int = 1) -> None:
-    """A whole number of `least` or more that a counter on the device can hold."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or not least <= value <= 10**9:
-        raise ValueError(f"{name} is {value}: give a whole number of {least} or more, at most 10^9.")
 
 
 def check_log_likelihood(log_likelihood: LogLikelihood, x: jax.Array, latents: int) -> None:

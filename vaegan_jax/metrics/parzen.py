@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax.metrics import inputs
+
 SIGMAS = tuple(np.logspace(-1, 0, 10).tolist())
 """The released grid: .1, .129, .167, .215, .278, .359, .464, .599, .774, 1."""
 _POINTS, _SAMPLES = 1024, 2048  # 16 MiB of squared distances at a time
@@ -35,7 +37,7 @@ def parzen_log_likelihood(samples: ArrayLike, points: ArrayLike, sigma: float) -
     Raises ValueError for shapes that differ, no examples, integers, NaN or infinity, and sigma not above 0.
     """
     samples, points = _rows(samples=samples, points=points)
-    return _log_likelihoods(samples, points, _widths([sigma], "sigma"))[0]
+    return _log_likelihoods(samples, points, np.array([inputs.positive("sigma", sigma)]))[0]
 
 
 def parzen_estimate(
@@ -56,12 +58,9 @@ def parzen_estimate(
     Raises ValueError for another number of samples, too few validation images, fewer than 2 test images, values
     outside [0, 1], sigmas that are not distinct numbers above 0, and what parzen_log_likelihood refuses.
     """
-    widths = _widths(sigmas, "sigmas")
-    if len(np.unique(widths)) < len(widths):
-        raise ValueError(f"sigmas is {widths.tolist()}: give each width once.")
-    for name, number in (("count", count), ("validation_count", validation_count)):
-        if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
-            raise ValueError(f"{name} is {number}: give a whole number of 1 or more.")
+    widths = _widths(sigmas)
+    count = inputs.count("count", count, 1)
+    validation_count = inputs.count("validation_count", validation_count, 1)
     samples, validation, test = _rows(samples=samples, validation=validation, test=test)
     if len(samples) != count:
         raise ValueError(
@@ -118,29 +117,24 @@ def _log_likelihoods(samples: np.ndarray, points: np.ndarray, sigmas: np.ndarray
 
 def _rows(**named: ArrayLike) -> list[np.ndarray]:
     """Every array checked, of the first one's shape of examples, and flattened: [., D] in its own floating dtype."""
-    arrays = {name: np.asarray(array) for name, array in named.items()}
-    first, expected = next((name, array.shape[1:]) for name, array in arrays.items())
-    for name, array in arrays.items():
-        if array.ndim < 2 or 0 in array.shape:
-            raise ValueError(f"{name} has shape {array.shape}: give [N, ...] with at least one example and feature.")
-        if array.dtype.kind != "f":
-            raise ValueError(f"{name} has dtype {array.dtype}: give floating point, images in [0, 1] (uint8: x / 255).")
-        if array.shape[1:] != expected:
+    flat = {name: inputs.rows(name, array, uint8=False) for name, array in named.items()}
+    shapes = {name: np.shape(array)[1:] for name, array in named.items()}
+    first = next(iter(shapes))
+    for name, shape in shapes.items():
+        if shape != shapes[first]:
             raise ValueError(
-                f"{first} holds examples of {list(expected)}, but {name} of {list(array.shape[1:])}: give one shape."
+                f"{first} holds examples of {list(shapes[first])}, but {name} of {list(shape)}: give one shape."
             )
-        if not all(np.isfinite(array[i : i + _SAMPLES]).all() for i in range(0, len(array), _SAMPLES)):
-            raise ValueError(f"{name} has NaN or infinite entries: drop those examples, or look for what made them.")
-    return [array.reshape(len(array), -1) for array in arrays.values()]
+    return list(flat.values())
 
 
-def _widths(sigmas: ArrayLike, name: str) -> np.ndarray:
-    """[S] float64, each finite and above 0."""
+def _widths(sigmas: ArrayLike) -> np.ndarray:
+    """[S] float64, each finite, above 0 and given once."""
     try:
         widths = np.asarray(sigmas, np.float64)
     except (TypeError, ValueError):
         widths = np.empty(0)
-    if widths.ndim != 1 or widths.size == 0 or not (np.isfinite(widths) & (widths > 0)).all():
-        given = sigmas[0] if name == "sigma" and isinstance(sigmas, list) else sigmas
-        raise ValueError(f"{name} is {given}: give {'a number' if name == 'sigma' else 'numbers'} above 0.")
+    good = widths.ndim == 1 and widths.size > 0 and bool((np.isfinite(widths) & (widths > 0)).all())
+    if not good or len(np.unique(widths)) < len(widths):
+        raise ValueError(f"sigmas is {sigmas}: give finite numbers above 0, each once.")
     return widths

@@ -16,8 +16,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from vaegan_jax import hmc
+from vaegan_jax.metrics import inputs
 from vaegan_jax.metrics.ais import ROWS, evaluator, schedule
-from vaegan_jax.metrics.likelihood import LogLikelihood, check_count, check_examples, check_key, check_log_likelihood
+from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
 
 LATENTS = 4  # "less than 5 dimensions"
 
@@ -70,13 +71,13 @@ def posterior_log_likelihood(
     Raises ValueError as that does, for more than 4 latents, too few samples, and samples that lie in a subspace, so
     that no Gaussian fits them.
     """
-    check_count("latents", latents)
+    inputs.count("latents", latents, 1)
     if latents > LATENTS:
         raise ValueError(
             f"latents is {latents}: a density fitted to posterior samples is reliable up to {LATENTS} dimensions only; "
             "take ais_log_likelihood or importance_log_likelihood."
         )
-    check_count("samples", samples, latents + 2)
+    inputs.count("samples", samples, latents + 2)
     chains = _samples(log_likelihood, x, key, latents, 2 * samples, transitions, leapfrogs, rows)
     z = np.asarray(chains.z, np.float64)
     log_q = _gaussian(z[:samples], z[samples:])  # [L, B]
@@ -96,8 +97,8 @@ def _samples(
     rows: int,
 ) -> hmc.Chains:
     for name, value in (("latents", latents), ("samples", samples), ("leapfrogs", leapfrogs), ("rows", rows)):
-        check_count(name, value)
-    check_count("transitions", transitions, 4)
+        inputs.count(name, value, 1)
+    inputs.count("transitions", transitions, 4)
     x = check_examples(x)
     check_key(key)
     check_log_likelihood(log_likelihood, x, latents)
