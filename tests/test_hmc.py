@@ -46,6 +46,19 @@ def test_the_target_stays(key, beta):
     np.testing.assert_allclose(last.gradient, gradient, rtol=1e-5)
 
 
+def test_no_step_brings_a_chain_back_to_where_it_began(key):
+    """A leapfrog turns a standard normal by arccos(1 - step^2 / 2): here five turn it once, whatever the momentum."""
+
+    def flat(z):
+        return jnp.zeros(z.shape[:-1]), jnp.zeros_like(z)
+
+    start_key, run_key = jax.random.split(key)
+    z = jax.random.normal(start_key, (4000, 1))
+    step = np.sqrt(2 - 2 * np.cos(2 * np.pi / 5))
+    last, _ = run(z, step, 1.0, run_key, 4, flat)
+    assert abs(np.corrcoef(z[:, 0], last.z[:, 0])[0, 1]) < 0.15
+
+
 def test_it_finds_the_target_from_afar(key):
     last, _ = run(jnp.full((4000, 2), 5.0), 0.01, 1.0, key, 100, adapt=hmc.adapt)
     np.testing.assert_allclose(last.z.mean(axis=0), PRECISION / (1 + PRECISION), atol=0.05)
@@ -61,7 +74,7 @@ def test_steps_adapt_to_the_acceptance(key, target, first):
 
     z_key, run_key = jax.random.split(key)
     z = 0.1 * jax.random.normal(z_key, (500, 50))
-    last, step = run(z, first, 1.0, run_key, 60, sharp, functools.partial(hmc.adapt, target=target))
+    last, step = run(z, first, 1.0, run_key, 120, sharp, functools.partial(hmc.adapt, target=target))
     assert float(last.acceptance.mean()) == pytest.approx(target, abs=0.05)
     assert 0.05 < float(step) < 0.2
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 Evaluate = Callable[[jax.Array], tuple[jax.Array, jax.Array]]
 """z [..., K] -> log p(x | z) [...] and its gradient in z [..., K]."""
 SHORTEST, LONGEST = 1e-4, 0.5  # steps, Wu et al. 2017's released code
+SPREAD = 0.5  # of a trajectory's step around the chain's
 
 
 class Chains(NamedTuple):
@@ -42,12 +43,14 @@ def transition(
 ) -> Chains:
     """One trajectory of `leapfrogs` steps and its acceptance; leaves p(z) p(x | z)^beta invariant.
 
-    step [...], one for each chain, must not be chosen by that chain's own past (see `adapt`). A trajectory that ends in
-    NaN or infinity is rejected.
+    step [...], one for each chain, must not be chosen by that chain's own past (see `adapt`). Each trajectory multiplies
+    it by a draw from [1 - SPREAD, 1 + SPREAD] (Neal 2011, section 3.2): at a fixed length, directions of some scales
+    come back to where they began, at every transition, as a step that adapts keeps its ratio to the scales. A trajectory
+    that ends in NaN or infinity is rejected.
     """
-    momentum_key, accept_key = jax.random.split(key)
+    momentum_key, step_key, accept_key = jax.random.split(key, 3)
     momentum = jax.random.normal(momentum_key, chains.z.shape, chains.z.dtype)
-    step = step[..., None]
+    step = (step * jax.random.uniform(step_key, step.shape, step.dtype, 1 - SPREAD, 1 + SPREAD))[..., None]
 
     def leapfrog(_: int, point: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         z, _value, gradient, momentum = point

@@ -19,18 +19,18 @@ def estimate(key, model=SMALL, **settings):
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize("model", [Linear(12, 5, 0.5, B=16), Linear(20, 5, 0.05, B=16)], ids=["noisy", "sharp"])
+@pytest.mark.parametrize("model", [Linear(12, 5, 0.5, B=64), Linear(12, 5, 0.1, B=64)], ids=["noisy", "sharp"])
 def test_500_distributions_are_within_a_tenth_of_a_nat(key, model):
     error = estimate(key, model, distributions=500) - model.exact()
     assert abs(float(error.mean())) < 0.1
-    assert float(np.abs(error).mean()) < 0.3
+    assert float(np.abs(error).mean()) < 0.4
 
 
 @pytest.mark.optimised
 def test_the_sandwich_holds_and_closes(key):
-    """Few distributions: lower < exact < upper by far; many: both within a tenth of a nat."""
+    """Few distributions: lower < exact < upper by far; many: both come near."""
     gaps = []
-    for distributions, margin in ((8, 0.3), (400, -0.08)):
+    for distributions, margin in ((8, 0.3), (400, -0.06)):
         found = ais.bdmc(
             MODEL.log_likelihood, MODEL.simulate, jax.random.fold_in(key, distributions), latents=5, n=32,
             distributions=distributions, progress=False,
@@ -39,15 +39,15 @@ def test_the_sandwich_holds_and_closes(key):
         assert float((exact - found.lower).mean()) > margin
         assert float((found.upper - exact).mean()) > margin
         gaps.append(float(found.gap.mean()))
-    assert gaps[1] < 0.2 < gaps[0]
+    assert gaps[1] < 0.25 < 1 < gaps[0]
 
 
 def test_the_gap_is_the_sandwichs(key):
-    settings = {"latents": 2, "n": 4, "distributions": 5, "chains": 3, "progress": False}
+    settings = {"latents": 2, "n": 3, "distributions": 5, "chains": 2, "progress": False}
     gap = ais.bdmc_gap(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
     found = ais.bdmc(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
     np.testing.assert_array_equal(gap, found.upper - found.lower)
-    assert gap.shape == (4,) and found.x.shape == (4, 6)
+    assert gap.shape == (3,) and found.x.shape == (3, 6)
 
 
 def test_two_distributions_are_plain_importance_sampling_from_the_prior(key):
@@ -96,9 +96,9 @@ def test_the_block_changes_nothing(key):
 
 def test_chains_go_through_the_decoder_in_parts(key):
     """3 examples and 20 chains: one chain, six (a remainder of two) and all at once."""
-    whole = estimate(jax.random.clone(key), distributions=10)
+    whole = estimate(jax.random.clone(key), distributions=30)
     for rows in (1, 18):
-        np.testing.assert_allclose(estimate(jax.random.clone(key), distributions=10, rows=rows), whole, rtol=1e-4)
+        np.testing.assert_allclose(estimate(jax.random.clone(key), distributions=30, rows=rows), whole, rtol=1e-4)
 
 
 def test_one_program_serves_every_block(key):
@@ -121,7 +121,7 @@ class Killed(Exception):  # noqa: N818
 
 
 def test_a_killed_run_goes_on_to_the_same_bits(key, tmp_path, monkeypatch):
-    settings = {"distributions": 20, "block": 4}
+    settings = {"distributions": 30, "block": 8}
     whole = estimate(jax.random.clone(key), **settings)
     advance, blocks = ais._advance, []
 
@@ -134,12 +134,12 @@ def test_a_killed_run_goes_on_to_the_same_bits(key, tmp_path, monkeypatch):
     monkeypatch.setattr(ais, "_advance", counted)
     with pytest.raises(Killed):
         estimate(jax.random.clone(key), workdir=tmp_path, **settings)
-    assert blocks == [(0, 4), (4, 8), (8, 12)]
+    assert blocks == [(0, 8), (8, 16), (16, 24)]
     monkeypatch.setattr(ais, "_warm", None)  # not needed again
     np.testing.assert_array_equal(estimate(jax.random.clone(key), workdir=tmp_path, **settings), whole)
-    assert blocks[3:] == [(8, 12), (12, 16), (16, 19)]
+    assert blocks[3:] == [(16, 24), (24, 29)]
     np.testing.assert_array_equal(estimate(key, workdir=tmp_path, **settings), whole)  # ended: at once
-    assert len(blocks) == 6 and [file.name for file in tmp_path.iterdir()] == ["ais.npz"]
+    assert len(blocks) == 5 and [file.name for file in tmp_path.iterdir()] == ["ais.npz"]
 
 
 def test_another_problems_file_is_refused(key, tmp_path):
@@ -165,7 +165,7 @@ def test_another_problems_file_is_refused(key, tmp_path):
 
 
 def test_bdmc_keeps_both_chains(key, tmp_path):
-    settings = {"latents": 2, "n": 2, "distributions": 4, "chains": 2, "progress": False}
+    settings = {"latents": 2, "n": 3, "distributions": 5, "chains": 2, "progress": False}
     whole = ais.bdmc(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
     for _ in range(2):
         again = ais.bdmc(
@@ -176,10 +176,10 @@ def test_bdmc_keeps_both_chains(key, tmp_path):
 
 
 def test_progress_is_on_stderr_unless_refused(key, capsys):
-    estimate(jax.random.clone(key), distributions=4)
+    estimate(jax.random.clone(key), distributions=30)
     assert not capsys.readouterr().err
-    estimate(key, distributions=4, progress=True)
-    assert "step 3/3" in capsys.readouterr().err
+    estimate(key, distributions=30, progress=True)
+    assert "step 29/29" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_active_units():
     assert likelihood.active_units(mean, threshold=0.001) == 3
     assert likelihood.active_units(jnp.asarray(mean), 0.015) == 1
     for bad, sentence in (
-        (mean[0], "give \\[N, K\\]"),
+        (mean[0], "mean has shape \\(4,\\)"),
         (mean[:1], "1 examples: 2 or more"),
         (mean.astype(int), "dtype int64"),
         (np.where(mean > 3, np.nan, mean), "NaN"),
