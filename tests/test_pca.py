@@ -152,7 +152,7 @@ def test_mnist() -> None:
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_a_linear_vae_comes_to_it(x: np.ndarray) -> None:
-    """Lucas et al. 2019: at the noise's own variance the best ELBO of a linear VAE is probabilistic PCA's likelihood."""
+    """Lucas et al. 2019: at the noise's own variance a linear VAE's best ELBO is probabilistic PCA's likelihood."""
     x = np.float32(x)
     model = pca.fit(x, 3)
     best = model.log_likelihood(x).mean()

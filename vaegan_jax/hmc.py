@@ -43,10 +43,10 @@ def transition(
 ) -> Chains:
     """One trajectory of `leapfrogs` steps and its acceptance; leaves p(z) p(x | z)^beta invariant.
 
-    step [...], one for each chain, must not be chosen by that chain's own past (see `adapt`). Each trajectory multiplies
-    it by a draw from [1 - SPREAD, 1 + SPREAD] (Neal 2011, section 3.2): at a fixed length, directions of some scales
-    come back to where they began, at every transition, as a step that adapts keeps its ratio to the scales. A trajectory
-    that ends in NaN or infinity is rejected.
+    step [...], one for each chain, must not be chosen by that chain's own past (see `adapt`). Each trajectory takes it
+    times a draw from [1 - SPREAD, 1 + SPREAD] (Neal 2011, section 3.2): a fixed length brings directions of some scale
+    back to where they began, and does so at every transition, as a step that adapts keeps its ratio to the scales. A
+    trajectory that ends in NaN or infinity is rejected.
     """
     momentum_key, step_key, accept_key = jax.random.split(key, 3)
     momentum = jax.random.normal(momentum_key, chains.z.shape, chains.z.dtype)

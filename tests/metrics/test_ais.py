@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from tests.metrics.linear_gaussian import Linear
 from vaegan_jax.metrics import ais
 
-MODEL = Linear(12, 5, 0.1, B=16)
+MODEL = Linear(12, 5, 0.1, B=64)
 SMALL = Linear(6, 2, 0.3, B=3)
 
 
@@ -18,21 +18,18 @@ def estimate(key, model=SMALL, **settings):
     return ais.ais_log_likelihood(model.log_likelihood, model.x.astype(np.float32), key, **settings)
 
 
-@pytest.mark.optimised
-@pytest.mark.parametrize("model", [Linear(12, 5, 0.5, B=64), Linear(12, 5, 0.1, B=64)], ids=["noisy", "sharp"])
-def test_500_distributions_are_within_a_tenth_of_a_nat(key, model):
-    error = estimate(key, model, distributions=500) - model.exact()
+def test_500_distributions_are_within_a_tenth_of_a_nat(key):
+    error = estimate(key, MODEL, distributions=500) - MODEL.exact()
     assert abs(float(error.mean())) < 0.1
     assert float(np.abs(error).mean()) < 0.4
 
 
-@pytest.mark.optimised
 def test_the_sandwich_holds_and_closes(key):
     """Few distributions: lower < exact < upper by far; many: both come near."""
     gaps = []
-    for distributions, margin in ((8, 0.3), (400, -0.06)):
+    for distributions, margin in ((8, 0.3), (500, -0.06)):
         found = ais.bdmc(
-            MODEL.log_likelihood, MODEL.simulate, jax.random.fold_in(key, distributions), latents=5, n=32,
+            MODEL.log_likelihood, MODEL.simulate, jax.random.fold_in(key, distributions), latents=5, n=64,
             distributions=distributions, progress=False,
         )  # fmt: skip
         exact = MODEL.exact(found.x)
@@ -51,27 +48,27 @@ def test_the_gap_is_the_sandwichs(key):
 
 
 def test_two_distributions_are_plain_importance_sampling_from_the_prior(key):
-    found = estimate(jax.random.clone(key), distributions=2, chains=7)
-    z = jax.random.normal(jax.random.split(key)[0], (4 + 7, 3, 2))[4:]  # after the pilots
+    found = estimate(jax.random.clone(key), distributions=2, chains=2)
+    z = jax.random.normal(jax.random.split(key)[0], (4 + 2, 3, 2))[4:]  # after the pilots
     weights = [SMALL.log_likelihood(each, SMALL.x.astype(np.float32)) for each in z]
-    np.testing.assert_allclose(found, logsumexp(weights, axis=0) - np.log(7), rtol=1e-5)
+    np.testing.assert_allclose(found, logsumexp(weights, axis=0) - np.log(2), rtol=1e-5)
 
 
 def test_only_the_pilots_set_the_steps(key):
     """So that the other chains' transitions are invariant: wherever those are, the steps come out the same."""
-    x, betas = jnp.asarray(SMALL.x, jnp.float32), jnp.asarray(ais.schedule(20), jnp.float32)
+    x, betas = jnp.asarray(SMALL.x, jnp.float32), jnp.asarray(ais.schedule(5), jnp.float32)
     z_key, key = jax.random.split(key)
 
     def steps(z):
-        start = ais._start(SMALL.log_likelihood, x, z, rows=100)
-        state = ais._State(start, jnp.full(3, 0.2), jnp.zeros((5, 3)))
-        settings = {"pilots": 2, "leapfrogs": 5, "rows": 100}
-        given = state, betas, jnp.diff(betas), jax.random.clone(key), 0, 19
+        start = ais._start(SMALL.log_likelihood, x, z, rows=ais.ROWS)
+        state = ais._State(start, jnp.full(3, 0.2), jnp.zeros((6, 3)))
+        settings = {"pilots": 4, "leapfrogs": 10, "rows": ais.ROWS}
+        given = state, betas, jnp.diff(betas), jax.random.clone(key), 0, 4
         return ais._advance(SMALL.log_likelihood, x, *given, **settings).steps
 
-    z = jax.random.normal(z_key, (5, 3, 2))
-    np.testing.assert_array_equal(steps(z), steps(z.at[2:].add(3.0)))
-    assert (steps(z) != steps(z.at[:2].add(3.0))).any()
+    z = jax.random.normal(z_key, (6, 3, 2))
+    np.testing.assert_array_equal(steps(z), steps(z.at[4:].add(3.0)))
+    assert (steps(z) != steps(z.at[:4].add(3.0))).any()
 
 
 def test_the_schedule():
@@ -87,36 +84,32 @@ def test_the_schedule():
         ais.schedule(5, radius=0)
 
 
-def test_the_block_changes_nothing(key):
+def test_the_block_changes_nothing_and_one_program_serves_all(key):
     """To the last bit, a block longer than the run included."""
-    whole = estimate(jax.random.clone(key), distributions=30, block=1000)
-    for block in (1, 7, 29):
-        np.testing.assert_array_equal(estimate(jax.random.clone(key), distributions=30, block=block), whole)
-
-
-def test_chains_go_through_the_decoder_in_parts(key):
-    """3 examples and 20 chains: one chain, six (a remainder of two) and all at once."""
-    whole = estimate(jax.random.clone(key), distributions=30)
-    for rows in (1, 18):
-        np.testing.assert_allclose(estimate(jax.random.clone(key), distributions=30, rows=rows), whole, rtol=1e-4)
-
-
-def test_one_program_serves_every_block(key):
     traces = []
 
     def log_likelihood(z, x):
         traces.append(z.shape)
         return SMALL.log_likelihood(z, x)
 
-    x = SMALL.x.astype(np.float32)
-    settings = {"latents": 2, "progress": False, "distributions": 30}
-    ais.ais_log_likelihood(log_likelihood, x, jax.random.clone(key), block=29, **settings)
-    first = len(traces)
-    ais.ais_log_likelihood(log_likelihood, x, key, block=4, **settings)
-    assert len(traces) <= first + 1  # the check of its result's shape may look at it again
+    def run(block):
+        x = SMALL.x.astype(np.float32)
+        settings = {"latents": 2, "distributions": 30, "block": block, "progress": False}
+        return ais.ais_log_likelihood(log_likelihood, x, jax.random.clone(key), **settings)
+
+    whole, first = run(1000), len(traces)
+    for block in (1, 7, 29):
+        np.testing.assert_array_equal(run(block), whole)
+    assert len(traces) <= first + 3  # the check of its result's shape may look at it again
 
 
-class Killed(Exception):  # noqa: N818
+def test_chains_go_through_the_decoder_in_parts(key):
+    """3 examples and 20 chains: six chains at a time, with a remainder of two, and all at once."""
+    whole = estimate(jax.random.clone(key), distributions=30)
+    np.testing.assert_allclose(estimate(key, distributions=30, rows=18), whole, rtol=1e-4)
+
+
+class Killed(Exception):
     pass
 
 
@@ -146,7 +139,7 @@ def test_another_problems_file_is_refused(key, tmp_path):
     settings = {"distributions": 5, "chains": 2, "workdir": tmp_path}
     estimate(jax.random.clone(key), **settings)
     for change in ({"distributions": 6}, {"chains": 3}, {"pilots": 5}, {"leapfrogs": 3}, {"step": 0.02}, {"warmup": 3}):
-        with pytest.raises(ValueError, match="other examples, another key or other settings.*another workdir"):
+        with pytest.raises(ValueError, match=r"other examples, another key or other settings.*another workdir"):
             estimate(jax.random.clone(key), **settings | change)
     with pytest.raises(ValueError, match="another key"):
         estimate(jax.random.key(9), **settings)
@@ -160,7 +153,7 @@ def test_another_problems_file_is_refused(key, tmp_path):
             latents=2, **settings,
         )  # fmt: skip
     (tmp_path / "ais.npz").write_bytes(b"PK torn")
-    with pytest.raises(ValueError, match="cannot be read.*remove it"):
+    with pytest.raises(ValueError, match=r"cannot be read.*remove it"):
         estimate(key, **settings)
 
 

@@ -10,6 +10,8 @@ Steps adapt to an acceptance of .65 within Wu et al.'s bounds, [1e-4, .5], but n
 multiplied by 1.02 or .98 after its own transition: that breaks E[w] = p(x), and is too slow for some hundreds of
 distributions (at 500, after a warm-up, a linear decoder of noise variance .1 came out 38 nats low). Here an example's
 step follows a few pilot chains, which carry no weight: given the pilots, the others' transitions are exactly invariant.
+The sharper the decoder, the more distributions: at noise variance .1 (12 features, 5 latents) 500 come within .1 nat;
+at .05 (20 features) they are .16 low and 2,000 are .03 low.
 
 Shapes: B examples, C chains for each (pilots first), K latents, T distributions.
 

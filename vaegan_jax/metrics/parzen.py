@@ -49,7 +49,7 @@ def parzen_estimate(
     count: int = 10_000,
     validation_count: int = 1_000,
 ) -> ParzenEstimate:
-    """Goodfellow et al.'s protocol: 10,000 samples, sigma chosen on the first 1,000 validation images, then the test set.
+    """Goodfellow et al.'s protocol: 10,000 samples, sigma from the first 1,000 validation images, then the test set.
 
     All three are images in [0, 1], [., ...]: the grid of widths is made for that range. `count` is the number of
     samples expected and `validation_count` that of validation images used; to change either is another protocol, whose
@@ -136,5 +136,5 @@ def _widths(sigmas: ArrayLike) -> np.ndarray:
         widths = np.empty(0)
     good = widths.ndim == 1 and widths.size > 0 and bool((np.isfinite(widths) & (widths > 0)).all())
     if not good or len(np.unique(widths)) < len(widths):
-        raise ValueError(f"sigmas is {sigmas}: give finite numbers above 0, each once.")
+        raise ValueError(f"sigmas is {sigmas!r}: give finite numbers above 0, each once.")
     return widths
