@@ -1,12 +1,15 @@
 """PCA and probabilistic PCA against scikit-learn, scipy and the explicit covariance."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as Reference  # noqa: N811
 
-from vaegan_jax import pca
+from vaegan_jax import data, fit, nets, pca, vae
+from vaegan_jax.optimizer import Optimizer
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +135,36 @@ def test_data_without_noise_are_refused(x: np.ndarray, shift: float) -> None:
             pca.fit(flat, k)
     with pytest.raises(ValueError, match="noise variance is 0"):
         pca.fit(np.full((5, 4), shift), 1)
+
+
+@pytest.mark.slow
+def test_mnist() -> None:
+    """30 components, fitted on 60,000: Hinton & Salakhutdinov 2006's 13.87, and 394.6 nats a test image."""
+    train, test = (
+        np.float32(data.load("mnist", split).x.reshape(-1, 784) / np.float32(255)) for split in ("train", "test")
+    )
+    model = pca.fit(train, 30)
+    error = ((test - model.inverse(model.transform(test))) ** 2).sum(axis=1)
+    assert error.mean() == pytest.approx(13.87, abs=0.01)
+    assert model.log_likelihood(test).mean() == pytest.approx(394.6, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.optimised
+def test_a_linear_vae_comes_to_it(x: np.ndarray) -> None:
+    """Lucas et al. 2019: at the noise's own variance a linear VAE's best ELBO is probabilistic PCA's likelihood."""
+    x = np.float32(x)
+    model = pca.fit(x, 3)
+    best = model.log_likelihood(x).mean()
+    config = dataclasses.replace(
+        vae.vectors(12), latents=3, encoder=nets.MLPEncoder(hidden=()), decoder=nets.MLPDecoder(hidden=()),
+        likelihood="gaussian_fixed", variance=model.noise_variance, samples=4,
+    )  # fmt: skip
+    values = []
+    for steps in (100, 6000):
+        one = dataclasses.replace(config, optimizer=Optimizer(rule="adam", learning_rate=3e-3))
+        run = fit.fit(vae, one, x, steps=steps, batch_size=100, log_every=steps, progress=False)
+        held = dataclasses.replace(run.config, samples=400)
+        values.append(fit.validate(vae, held, run.state(0), x)["elbo"])
+    assert values[0] < best - 1
+    assert best - 0.15 < values[1] < best + 0.02

@@ -1,6 +1,6 @@
 """Numbers that say how good a generative model is; one question a file, every function pure and seeded.
 
-likelihood   log p(x) by importance sampling, bounds of any number of latent layers, active units
+likelihood   log p(x) by importance sampling, bounds of any number of latent layers, the ELBO's terms, active units
 ais          log p(x) by annealed importance sampling, and how far off it is
 posterior    log p(x) from samples of the posterior, for a few latents
 parzen       log-likelihood under a Parzen window of samples
@@ -21,28 +21,30 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaegan_jax.metrics.ais import ais_log_likelihood, bdmc_gap
+    from vaegan_jax.metrics.ais import ais_log_likelihood, bdmc, bdmc_gap
     from vaegan_jax.metrics.birthday import collisions, duplicates
     from vaegan_jax.metrics.evaluation import evaluate
     from vaegan_jax.metrics.frechet import frechet_distance, frechet_from_statistics, frechet_infinity, statistics
     from vaegan_jax.metrics.kernel import kernel_distance, squared_mmd
-    from vaegan_jax.metrics.likelihood import active_units, bound_from_weights, importance_log_likelihood
+    from vaegan_jax.metrics.likelihood import active_units, bound_from_weights, elbo_terms, importance_log_likelihood
     from vaegan_jax.metrics.manifold import density_coverage, precision_recall
     from vaegan_jax.metrics.modes import mode_coverage, mode_divergence, stacked_modes
     from vaegan_jax.metrics.neighbors import memorisation, nearest_neighbor_error
     from vaegan_jax.metrics.parzen import parzen_estimate, parzen_log_likelihood
-    from vaegan_jax.metrics.posterior import posterior_log_likelihood
+    from vaegan_jax.metrics.posterior import posterior_log_likelihood, posterior_samples
     from vaegan_jax.metrics.prd import prd_curve
     from vaegan_jax.metrics.score import inception_score
 
 _FILE = {
     "active_units": "likelihood",
     "ais_log_likelihood": "ais",
+    "bdmc": "ais",
     "bdmc_gap": "ais",
     "bound_from_weights": "likelihood",
     "collisions": "birthday",
     "density_coverage": "manifold",
     "duplicates": "birthday",
+    "elbo_terms": "likelihood",
     "evaluate": "evaluation",
     "frechet_distance": "frechet",
     "frechet_from_statistics": "frechet",
@@ -57,6 +59,7 @@ _FILE = {
     "parzen_estimate": "parzen",
     "parzen_log_likelihood": "parzen",
     "posterior_log_likelihood": "posterior",
+    "posterior_samples": "posterior",
     "prd_curve": "prd",
     "precision_recall": "manifold",
     "squared_mmd": "kernel",
@@ -67,11 +70,13 @@ _FILE = {
 __all__ = [
     "active_units",
     "ais_log_likelihood",
+    "bdmc",
     "bdmc_gap",
     "bound_from_weights",
     "collisions",
     "density_coverage",
     "duplicates",
+    "elbo_terms",
     "evaluate",
     "frechet_distance",
     "frechet_from_statistics",
@@ -86,6 +91,7 @@ __all__ = [
     "parzen_estimate",
     "parzen_log_likelihood",
     "posterior_log_likelihood",
+    "posterior_samples",
     "prd_curve",
     "precision_recall",
     "squared_mmd",

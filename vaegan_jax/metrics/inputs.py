@@ -29,13 +29,14 @@ def feature_pair(
     return a, features(second, b, least=least[1], width=a.shape[1])
 
 
-def rows(name: str, x: ArrayLike, *, least: int = 1) -> np.ndarray:
-    """Examples [N, ...], uint8 images or finite floating point, as a view [N, D] of their own dtype."""
+def rows(name: str, x: ArrayLike, *, least: int = 1, uint8: bool = True) -> np.ndarray:
+    """Examples [N, ...], finite floating point or, where allowed, uint8 images, as a view [N, D] of their own dtype."""
     x = np.asarray(x)
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise ValueError(f"{name} has shape {x.shape}: give [N, ...], one example a row.")
-    if x.dtype.kind != "f" and x.dtype != np.uint8:
-        raise ValueError(f"{name} has dtype {x.dtype}: give uint8 images, or float32 or float64.")
+    if x.dtype.kind != "f" and not (uint8 and x.dtype == np.uint8):
+        allowed = "uint8 images, or float32 or float64" if uint8 else "float32 or float64 (uint8 images: x / 255)"
+        raise ValueError(f"{name} has dtype {x.dtype}: give {allowed}.")
     flat = x.reshape(len(x), math.prod(x.shape[1:]))  # -1 is unknown where N is 0
     return _enough(name, flat if x.dtype == np.uint8 else _finite(name, flat), least)
 

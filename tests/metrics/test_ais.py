@@ -1,0 +1,210 @@
+"""AIS on a linear-Gaussian decoder, where log p(x) is closed; the sandwich; blocks and resume to the last bit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from tests.metrics.linear_gaussian import Linear
+from vaegan_jax.metrics import ais
+
+MODEL = Linear(12, 5, 0.1, B=64)
+SMALL = Linear(6, 2, 0.3, B=3)
+
+
+def estimate(key, model=SMALL, **settings):
+    settings = {"latents": model.K, "progress": False} | settings
+    return ais.ais_log_likelihood(model.log_likelihood, model.x.astype(np.float32), key, **settings)
+
+
+def test_500_distributions_are_within_a_tenth_of_a_nat(key):
+    error = estimate(key, MODEL, distributions=500) - MODEL.exact()
+    assert abs(float(error.mean())) < 0.1
+    assert float(np.abs(error).mean()) < 0.4
+
+
+def test_the_sandwich_holds_and_closes(key):
+    """Few distributions: lower < exact < upper by far; many: both come near."""
+    gaps = []
+    for distributions, margin in ((8, 0.3), (500, -0.06)):
+        found = ais.bdmc(
+            MODEL.log_likelihood, MODEL.simulate, jax.random.fold_in(key, distributions), latents=5, n=64,
+            distributions=distributions, progress=False,
+        )  # fmt: skip
+        exact = MODEL.exact(found.x)
+        assert float((exact - found.lower).mean()) > margin
+        assert float((found.upper - exact).mean()) > margin
+        gaps.append(float(found.gap.mean()))
+    assert gaps[1] < 0.25 < 1 < gaps[0]
+
+
+def test_the_gap_is_the_sandwichs(key):
+    settings = {"latents": 2, "n": 3, "distributions": 5, "chains": 2, "progress": False}
+    gap = ais.bdmc_gap(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
+    found = ais.bdmc(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
+    np.testing.assert_array_equal(gap, found.upper - found.lower)
+    assert gap.shape == (3,) and found.x.shape == (3, 6)
+
+
+def test_two_distributions_are_plain_importance_sampling_from_the_prior(key):
+    found = estimate(jax.random.clone(key), distributions=2, chains=2)
+    z = jax.random.normal(jax.random.split(key)[0], (4 + 2, 3, 2))[4:]  # after the pilots
+    weights = [SMALL.log_likelihood(each, SMALL.x.astype(np.float32)) for each in z]
+    np.testing.assert_allclose(found, logsumexp(weights, axis=0) - np.log(2), rtol=1e-5)
+
+
+def test_only_the_pilots_set_the_steps(key):
+    """So that the other chains' transitions are invariant: wherever those are, the steps come out the same."""
+    x, betas = jnp.asarray(SMALL.x, jnp.float32), jnp.asarray(ais.schedule(5), jnp.float32)
+    z_key, key = jax.random.split(key)
+
+    def steps(z):
+        start = ais._start(SMALL.log_likelihood, x, z, rows=ais.ROWS)
+        state = ais._State(start, jnp.full(3, 0.2), jnp.zeros((6, 3)))
+        settings = {"pilots": 4, "leapfrogs": 10, "rows": ais.ROWS}
+        given = state, betas, jnp.diff(betas), jax.random.clone(key), 0, 4
+        return ais._advance(SMALL.log_likelihood, x, *given, **settings).steps
+
+    z = jax.random.normal(z_key, (6, 3, 2))
+    np.testing.assert_array_equal(steps(z), steps(z.at[4:].add(3.0)))
+    assert (steps(z) != steps(z.at[:4].add(3.0))).any()
+
+
+def test_the_schedule():
+    betas = ais.schedule(101)
+    assert betas[0] == 0 and betas[-1] == 1 and (np.diff(betas) > 0).all()
+    np.testing.assert_allclose(betas + betas[::-1], 1, atol=1e-12)  # a sigmoid is odd about its middle
+
+    def sigmoid(t):
+        return 1 / (1 + np.exp(-t))
+
+    np.testing.assert_allclose(betas[25], (sigmoid(-2) - sigmoid(-4)) / (sigmoid(4) - sigmoid(-4)), rtol=1e-12)
+    with pytest.raises(ValueError, match="radius is 0"):
+        ais.schedule(5, radius=0)
+
+
+def test_the_block_changes_nothing_and_one_program_serves_all(key):
+    """To the last bit, a block longer than the run included."""
+    traces = []
+
+    def log_likelihood(z, x):
+        traces.append(z.shape)
+        return SMALL.log_likelihood(z, x)
+
+    def run(block):
+        x = SMALL.x.astype(np.float32)
+        settings = {"latents": 2, "distributions": 30, "block": block, "progress": False}
+        return ais.ais_log_likelihood(log_likelihood, x, jax.random.clone(key), **settings)
+
+    whole, first = run(1000), len(traces)
+    for block in (1, 7, 29):
+        np.testing.assert_array_equal(run(block), whole)
+    assert len(traces) <= first + 3  # the check of its result's shape may look at it again
+
+
+def test_chains_go_through_the_decoder_in_parts(key):
+    """3 examples and 20 chains: six chains at a time, with a remainder of two, and all at once."""
+    whole = estimate(jax.random.clone(key), distributions=30)
+    np.testing.assert_allclose(estimate(key, distributions=30, rows=18), whole, rtol=1e-4)
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(key, tmp_path, monkeypatch):
+    settings = {"distributions": 30, "block": 8}
+    whole = estimate(jax.random.clone(key), **settings)
+    advance, blocks = ais._advance, []
+
+    def counted(*args, **kwargs):
+        blocks.append(args[6:8])
+        if len(blocks) == 3:
+            raise Killed
+        return advance(*args, **kwargs)
+
+    monkeypatch.setattr(ais, "_advance", counted)
+    with pytest.raises(Killed):
+        estimate(jax.random.clone(key), workdir=tmp_path, **settings)
+    assert blocks == [(0, 8), (8, 16), (16, 24)]
+    monkeypatch.setattr(ais, "_warm", None)  # not needed again
+    np.testing.assert_array_equal(estimate(jax.random.clone(key), workdir=tmp_path, **settings), whole)
+    assert blocks[3:] == [(16, 24), (24, 29)]
+    np.testing.assert_array_equal(estimate(key, workdir=tmp_path, **settings), whole)  # ended: at once
+    assert len(blocks) == 5 and [file.name for file in tmp_path.iterdir()] == ["ais.npz"]
+
+
+def test_another_problems_file_is_refused(key, tmp_path):
+    settings = {"distributions": 5, "chains": 2, "workdir": tmp_path}
+    estimate(jax.random.clone(key), **settings)
+    for change in ({"distributions": 6}, {"chains": 3}, {"pilots": 5}, {"leapfrogs": 3}, {"step": 0.02}, {"warmup": 3}):
+        with pytest.raises(ValueError, match=r"other examples, another key or other settings.*another workdir"):
+            estimate(jax.random.clone(key), **settings | change)
+    with pytest.raises(ValueError, match="another key"):
+        estimate(jax.random.key(9), **settings)
+    with pytest.raises(ValueError, match="other examples"):
+        ais.ais_log_likelihood(
+            SMALL.log_likelihood, SMALL.x.astype(np.float32) + 1, jax.random.clone(key), latents=2, **settings
+        )
+    with pytest.raises(ValueError, match="another decoder"):
+        ais.ais_log_likelihood(
+            lambda z, x: SMALL.log_likelihood(z, x) * 1.001, SMALL.x.astype(np.float32), jax.random.clone(key),
+            latents=2, **settings,
+        )  # fmt: skip
+    (tmp_path / "ais.npz").write_bytes(b"PK torn")
+    with pytest.raises(ValueError, match=r"cannot be read.*remove it"):
+        estimate(key, **settings)
+
+
+def test_bdmc_keeps_both_chains(key, tmp_path):
+    settings = {"latents": 2, "n": 3, "distributions": 5, "chains": 2, "progress": False}
+    whole = ais.bdmc(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
+    for _ in range(2):
+        again = ais.bdmc(
+            SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), workdir=tmp_path / "new", **settings
+        )
+        np.testing.assert_array_equal(again.gap, whole.gap)
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["lower.npz", "upper.npz"]
+
+
+def test_progress_is_on_stderr_unless_refused(key, capsys):
+    estimate(jax.random.clone(key), distributions=30)
+    assert not capsys.readouterr().err
+    estimate(key, distributions=30, progress=True)
+    assert "step 29/29" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"distributions": 1}, "distributions is 1: give a whole number of at least 2"),
+        ({"chains": 0}, "chains is 0"),
+        ({"pilots": 0}, "pilots is 0"),
+        ({"leapfrogs": 0}, "leapfrogs is 0"),
+        ({"latents": 0}, "latents is 0"),
+        ({"block": 0}, "block is 0"),
+        ({"rows": 1.5}, "rows is 1.5"),
+        ({"warmup": -1}, "warmup is -1"),
+        ({"step": 0.0}, "step is 0.0: give a length between 0.0001 and 0.5"),
+        ({"step": float("nan")}, "step is nan"),
+        ({"x": np.zeros((3, 6), np.uint8)}, "x has dtype uint8"),
+        ({"x": np.full((3, 6), np.nan)}, "x has NaN"),
+        ({"x": np.zeros((0, 6))}, "x has 0 examples"),
+        ({"key": np.zeros(2, np.uint32)}, "typed key"),
+        ({"log_likelihood": lambda z, x: z}, r"returns shape \(3, 2\)"),
+        ({"log_likelihood": lambda z, x: z[:, 0] * np.nan}, "NaN or infinite at a starting point"),
+        ({"log_likelihood": lambda z, x: z[:, 0] - np.inf}, "NaN or infinite at a starting point"),
+    ],
+)
+def test_bad_input_is_refused(changes, sentence, key):
+    good = {"log_likelihood": SMALL.log_likelihood, "x": SMALL.x, "key": key, "latents": 2, "distributions": 3}
+    with pytest.raises(ValueError, match=sentence):
+        ais.ais_log_likelihood(**good | changes)
+
+
+def test_a_simulator_of_another_width_is_refused(key):
+    with pytest.raises(ValueError, match=r"simulate returns shape \(6, 4\): \[4, ...\] is expected"):
+        ais.bdmc_gap(SMALL.log_likelihood, lambda key, z: SMALL.simulate(key, z).T, key, latents=2, n=4)
+    with pytest.raises(ValueError, match="n is 0"):
+        ais.bdmc_gap(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), latents=2, n=0)

@@ -1,0 +1,76 @@
+"""Appendix D's estimator where the posterior is a Gaussian known in closed form, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from tests.metrics.linear_gaussian import Linear
+from vaegan_jax.metrics import posterior
+
+MODEL = Linear(6, 3, 0.3, B=5)
+X = MODEL.x.astype(np.float32)
+
+
+def test_the_samples_are_the_posteriors(key):
+    found = posterior.posterior_samples(MODEL.log_likelihood, X, key, latents=3, samples=3000, transitions=120)
+    z = np.asarray(found)
+    assert z.shape == (3000, 5, 3)
+    sd = np.sqrt(np.diag(MODEL.covariance))
+    np.testing.assert_allclose((z.mean(axis=0) - MODEL.mean) / sd, 0, atol=0.08)
+    for b in range(5):
+        np.testing.assert_allclose(np.cov(z[:, b].T) / np.outer(sd, sd), MODEL.covariance / np.outer(sd, sd), atol=0.12)
+
+
+def test_the_papers_50_samples_are_near_log_p(key):
+    found = posterior.posterior_log_likelihood(MODEL.log_likelihood, X, key, latents=3)
+    assert found.shape == (5,)
+    np.testing.assert_allclose(found, MODEL.exact(), atol=0.6)
+    assert float(np.mean(found - MODEL.exact())) == pytest.approx(0, abs=0.3)
+
+
+def test_many_samples_are_at_log_p(key):
+    found = posterior.posterior_log_likelihood(
+        MODEL.log_likelihood, X, key, latents=3, samples=2000, transitions=150, rows=20_000
+    )
+    np.testing.assert_allclose(found, MODEL.exact(), atol=0.03)
+
+
+def test_the_density_is_the_gaussian_of_the_samples():
+    rng = np.random.default_rng(0)
+    fitted, points = rng.normal(size=(9, 2, 3)) * [1, 5, 0.2] + 4, rng.normal(size=(7, 2, 3))
+    found = posterior._gaussian(fitted, points)
+    for b in range(2):
+        reference = multivariate_normal(fitted[:, b].mean(axis=0), np.cov(fitted[:, b].T))
+        np.testing.assert_allclose(found[:, b], reference.logpdf(points[:, b]), rtol=1e-8)
+    with pytest.raises(ValueError, match="lie in a subspace"):
+        posterior._gaussian(np.repeat(fitted[:1], 9, axis=0) * np.arange(9.0).reshape(9, 1, 1), points)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"latents": 5}, "latents is 5: a density fitted .* up to 4 dimensions only; take ais_log_likelihood"),
+        ({"samples": 4}, "samples is 4: give a whole number of at least 5"),
+        ({"transitions": 3}, "transitions is 3: give a whole number of at least 4"),
+        ({"leapfrogs": 0}, "leapfrogs is 0"),
+        ({"rows": 0}, "rows is 0"),
+        ({"x": X.astype(np.uint8)}, "x has dtype uint8"),
+        ({"x": np.where(X > 0, np.inf, X)}, "x has NaN or infinite"),
+        ({"key": 0}, "typed key"),
+        ({"log_likelihood": lambda z, x: z[:, :1]}, r"returns shape \(5, 1\)"),
+        ({"log_likelihood": lambda z, x: z[:, 0] * np.nan}, "NaN or infinite where the chains are"),
+    ],
+)
+def test_bad_input_is_refused(changes, sentence, key):
+    good = {"log_likelihood": MODEL.log_likelihood, "x": X, "key": key, "latents": 3}
+    with pytest.raises(ValueError, match=sentence):
+        posterior.posterior_log_likelihood(**good | changes)
+
+
+def test_samples_may_have_any_width(key):
+    wide = Linear(8, 7, 0.3, B=2)
+    z = posterior.posterior_samples(
+        wide.log_likelihood, wide.x.astype(np.float32), jax.random.clone(key), latents=7, samples=2, transitions=4
+    )
+    assert z.shape == (2, 2, 7) and np.isfinite(z).all()

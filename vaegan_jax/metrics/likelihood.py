@@ -1,0 +1,231 @@
+"""Importance-weighted estimates of log p(x) for any decoder and proposal, the ELBO's terms, active units.
+
+L_k = log (1/k) sum_i p(x, z_i) / q(z_i | x), z_i ~ q, is a lower bound on log p(x) in expectation that rises with k
+(Burda et al. 2015, eq. 8 and theorem 1). Any k in the memory of one block: the sum is a running log-sum-exp. Draw i
+takes fold_in(key, i), so the block's size changes rounding alone. Shapes: B batch, K latents, k samples.
+
+A callable is compiled once for each shape of its arguments and kept: give the same function for every batch, and a new
+one when the arrays that it holds change.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaegan_jax import losses
+from vaegan_jax.metrics import inputs
+
+LogLikelihood = Callable[[jax.Array, jax.Array], jax.Array]
+"""log p(x | z): z [B, K], x [B, ...] -> [B], row by row, differentiable in z; functools.partial(vae.log_likelihood,
+config, state) is one."""
+LogWeight = Callable[[jax.Array, jax.Array], jax.Array]
+"""key, x [B, ...] -> log p(x, z) - log q(z | x) of one draw z ~ q for each example [B]."""
+ROWS = 2000  # draws (examples times samples) that go through the decoder at once
+_MOST = 10**9  # draws are counted in int32 on the device
+
+
+def importance_log_likelihood(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    mean: jax.Array,
+    log_var: jax.Array,
+    key: jax.Array,
+    *,
+    samples: int = 5000,
+    block: int = ROWS,
+) -> jax.Array:
+    """L_k of each example under the prior N(0, I) and the proposal N(mean, diag exp log_var): [B], nats.
+
+    Args:
+        log_likelihood: log p(x | z), called with z [B, K] and x.
+        x: [B, ...] floating point as the model sees it (for a VAE on binarised pixels, after `vae.targets`).
+        mean, log_var: [B, K], as from `vae.encode`.
+        samples: k.
+        block: draws that go through the decoder at once, B of them at least.
+
+    Raises ValueError for shapes that do not fit, integers, NaN or infinity in x, mean or log_var, samples or block
+    below 1, a raw key, and a log_likelihood that gives another shape, NaN or +infinity.
+    """
+    x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
+    value = _bound(_FromProposal(log_likelihood), (x, mean, log_var), key, samples, _draws(block, samples, len(x)))
+    return _usable(value, "log_likelihood")
+
+
+def bound_from_weights(
+    log_weight: LogWeight, x: jax.Array, key: jax.Array, *, samples: int, block: int = ROWS
+) -> jax.Array:
+    """L_k = log of the mean of k weights: [B], nats, for any proposal and any number of stochastic layers.
+
+    Args:
+        log_weight: (key, x) -> log p(x, z) - log q(z | x) for one draw of all latents for each example, [B].
+        x: [B, ...] floating point as the model sees it.
+        samples: k.
+        block: draws that are made at once, B of them at least.
+
+    Raises ValueError as importance_log_likelihood does.
+    """
+    x = check_examples(x)
+    check_key(key)
+    samples, block = inputs.count("samples", samples, 1, _MOST), inputs.count("block", block, 1)
+    _check_result("log_weight", jax.eval_shape(log_weight, key, x), len(x))
+    return _usable(_bound(log_weight, (x,), key, samples, _draws(block, samples, len(x))), "log_weight")
+
+
+def elbo_terms(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    mean: jax.Array,
+    log_var: jax.Array,
+    key: jax.Array,
+    *,
+    samples: int = 1,
+    block: int = ROWS,
+) -> dict[str, jax.Array]:
+    """The bound E_q[log p(x | z)] - KL(q || N(0, I)) in `vae.elbo`'s terms, [B] each, nats, for any decoder.
+
+    log_likelihood is a mean over `samples` draws from q = N(mean, diag exp log_var), kl is exact (Kingma & Welling
+    2013, eq. 7 and appendix B), elbo their difference. Arguments and errors as importance_log_likelihood's.
+    """
+    x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
+    reconstruction = _reconstruction(
+        log_likelihood, x, mean, log_var, key, samples, draws=_draws(block, samples, len(x))
+    )
+    reconstruction = _usable(reconstruction, "log_likelihood")
+    kl = losses.kl_standard_normal(mean, log_var)
+    return {"elbo": reconstruction - kl, "log_likelihood": reconstruction, "kl": kl}
+
+
+def active_units(mean: Any, threshold: float = 0.01) -> int:
+    """How many of K latents have Var_x(E_q[z | x]) above the threshold. Burda et al. 2015, section 5.2.
+
+    mean [N, K]: of q(z | x) on N examples (`vae.encode`). Raises ValueError for another shape, fewer than 2 examples,
+    integers, NaN or infinity, and a threshold below 0.
+    """
+    mean = inputs.features("mean", mean, least=2)
+    if not threshold >= 0:
+        raise ValueError(f"threshold is {threshold}: give a variance of 0 or more.")
+    return int((mean.astype(np.float64).var(axis=0) > threshold).sum())
+
+
+@dataclasses.dataclass(frozen=True)
+class _FromProposal:
+    """The weight of one draw from a diagonal Gaussian; equal for equal functions, so that it is compiled once."""
+
+    log_likelihood: LogLikelihood
+
+    def __call__(self, key: jax.Array, x: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Array:
+        noise = jax.random.normal(key, mean.shape, mean.dtype)
+        z = mean + jnp.exp(0.5 * log_var) * noise
+        # log p(z) - log q(z | x), without the constants that cancel.
+        return self.log_likelihood(z, x) + 0.5 * (noise**2 + log_var - z**2).sum(axis=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _bound(
+    log_weight: Callable[..., jax.Array], given: tuple[jax.Array, ...], key: jax.Array, samples: jax.Array, draws: int
+) -> jax.Array:
+    """log of the mean of log_weight(fold_in(key, i), *given) over i < samples, `draws` of them at a time."""
+
+    def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        top, total = carry
+        index = i * draws + jnp.arange(draws)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+        weights = jax.vmap(lambda key: log_weight(key, *given))(keys)
+        weights = jnp.where((index < samples)[:, None], weights, -jnp.inf)
+        new = jnp.maximum(top, weights.max(axis=0))
+        finite = jnp.where(new == -jnp.inf, 0.0, new)  # -inf - -inf is NaN: nothing but zero weights so far
+        return new, total * jnp.exp(top - finite) + jnp.exp(weights - finite[None]).sum(axis=0)
+
+    empty = jnp.full(len(given[0]), -jnp.inf), jnp.zeros(len(given[0]))
+    top, total = jax.lax.fori_loop(0, -(-samples // draws), add, empty)
+    return jnp.where(top == -jnp.inf, top, top + jnp.log(total) - jnp.log(jnp.float32(samples)))
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="draws")
+def _reconstruction(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    mean: jax.Array,
+    log_var: jax.Array,
+    key: jax.Array,
+    samples: jax.Array,
+    *,
+    draws: int,
+) -> jax.Array:
+    """The mean of log p(x | z) over draws from q: [B]."""
+
+    def one(key: jax.Array) -> jax.Array:
+        return log_likelihood(mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype), x)
+
+    def add(i: jax.Array, total: jax.Array) -> jax.Array:
+        index = i * draws + jnp.arange(draws)
+        values = jax.vmap(one)(jax.vmap(jax.random.fold_in, (None, 0))(key, index))
+        return total + jnp.where((index < samples)[:, None], values, 0.0).sum(axis=0)
+
+    return jax.lax.fori_loop(0, -(-samples // draws), add, jnp.zeros(len(x))) / samples
+
+
+def _draws(block: int, samples: int, examples: int) -> int:
+    """Samples of every example that are drawn at once."""
+    return max(1, min(samples, block // examples))
+
+
+def _check_proposal(
+    log_likelihood: LogLikelihood, x: Any, mean: Any, log_var: Any, key: Any, samples: Any, block: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """x, mean and log_var as checked float32 arrays, with all else that importance_log_likelihood refuses."""
+    x = check_examples(x)
+    check_key(key)
+    inputs.count("samples", samples, 1, _MOST)
+    inputs.count("block", block, 1)
+    given = {"mean": np.shape(mean), "log_var": np.shape(log_var)}
+    for name, shape in given.items():
+        if len(shape) != 2 or shape[0] != len(x) or shape[1] < 1 or shape != given["mean"]:
+            raise ValueError(
+                f"{name} has shape {shape}: give mean and log_var of one shape [{len(x)}, K], a row for each example "
+                "of x."
+            )
+    mean, log_var = check_examples(mean, "mean"), check_examples(log_var, "log_var")
+    check_log_likelihood(log_likelihood, x, mean.shape[1])
+    return x, mean, log_var
+
+
+def check_examples(x: Any, name: str = "x") -> jax.Array:
+    """x [B, ...] as float32 on the device, finite and not empty."""
+    inputs.rows(name, x, uint8=False)
+    return jnp.asarray(x, jnp.float32)
+
+
+def check_key(key: Any) -> None:
+    """One typed key."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
+        raise ValueError(f"key is a {type(key).__name__} of dtype {dtype}: give one typed key, jax.random.key(seed).")
+
+
+def check_log_likelihood(log_likelihood: LogLikelihood, x: jax.Array, latents: int) -> None:
+    """It takes z [B, K] and x [B, ...] and gives [B]."""
+    z = jax.ShapeDtypeStruct((len(x), latents), jnp.float32)
+    _check_result("log_likelihood", jax.eval_shape(log_likelihood, z, x), len(x))
+
+
+def _check_result(name: str, found: Any, examples: int) -> None:
+    if getattr(found, "shape", None) != (examples,):
+        shape = getattr(found, "shape", type(found).__name__)
+        raise ValueError(f"{name} returns shape {shape}: [{examples}] is expected, one value for each example of x.")
+
+
+def _usable(value: jax.Array, name: str) -> jax.Array:
+    """-infinity is a likelihood of 0; NaN and +infinity are no likelihood."""
+    bad = int((jnp.isnan(value) | (value == jnp.inf)).sum())
+    if bad:
+        raise ValueError(
+            f"{name} gave NaN or +infinity for {bad} of {len(value)} examples: check the model's parameters, and that "
+            "x lies in the range that it models."
+        )
+    return value

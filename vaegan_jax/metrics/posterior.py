@@ -1,0 +1,156 @@
+"""Kingma & Welling 2013, appendix D: log p(x) from samples of the posterior and a density fitted to them.
+
+For any density q, E over p(z | x) of q(z) / (p(z) p(x | z)) is 1 / p(x): HMC draws samples, q is fitted to some of them
+and the mean is over others. The paper does not name q's family: here it is a Gaussian with full covariance. An estimate
+of 1 / p(x) errs upwards in log p(x), by much where q has mass that the posterior lacks: trust it in few dimensions only
+(the paper: fewer than 5), and print an importance-weighted or AIS value beside it. Shapes: B examples, L samples, K
+latents.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import logsumexp
+
+from vaegan_jax import hmc
+from vaegan_jax.metrics import inputs
+from vaegan_jax.metrics.ais import ROWS, evaluator, schedule
+from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
+
+LATENTS = 4  # "less than 5 dimensions"
+
+
+def posterior_samples(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    key: jax.Array,
+    *,
+    latents: int,
+    samples: int = 50,
+    transitions: int = 500,
+    leapfrogs: int = 4,
+    rows: int = ROWS,
+) -> jax.Array:
+    """Samples of p(z | x) of each example, one from the end of each of `samples` chains: [samples, B, K], by HMC.
+
+    Chains start at draws of the prior and are led to the posterior along AIS's temperatures for the first half of the
+    transitions, so that one mode does not hold them all; the second half is at the posterior itself. An example's step
+    adapts to a mean acceptance of .65 over its chains.
+
+    Args:
+        log_likelihood: log p(x | z), called with z [B, K] and x, differentiable in z and finite.
+        x: [B, ...] floating point as the model sees it.
+        latents: K, of any size here.
+        transitions: of each chain, 4 at least.
+        leapfrogs: in each transition; the paper's 4.
+        rows: how many chains times examples go through the decoder at once, B at least.
+
+    Raises ValueError as ais.ais_log_likelihood does.
+    """
+    return _samples(log_likelihood, x, key, latents, samples, transitions, leapfrogs, rows).z
+
+
+def posterior_log_likelihood(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    key: jax.Array,
+    *,
+    latents: int,
+    samples: int = 50,
+    transitions: int = 500,
+    leapfrogs: int = 4,
+    rows: int = ROWS,
+) -> jax.Array:
+    """Appendix D's estimate of log p(x): [B], nats. q is fitted to `samples` samples, the mean is over as many others.
+
+    Arguments as posterior_samples'; `samples` is L, the paper's 50, and K + 2 at least.
+
+    Raises ValueError as that does, for more than 4 latents, too few samples, and samples that lie in a subspace, so
+    that no Gaussian fits them.
+    """
+    inputs.count("latents", latents, 1)
+    if latents > LATENTS:
+        raise ValueError(
+            f"latents is {latents}: a density fitted to posterior samples is reliable up to {LATENTS} dimensions only; "
+            "take ais_log_likelihood or importance_log_likelihood."
+        )
+    inputs.count("samples", samples, latents + 2)
+    chains = _samples(log_likelihood, x, key, latents, 2 * samples, transitions, leapfrogs, rows)
+    z = np.asarray(chains.z, np.float64)
+    log_q = _gaussian(z[:samples], z[samples:])  # [L, B]
+    log_prior = -0.5 * (z[samples:] ** 2 + np.log(2 * np.pi)).sum(axis=2)
+    log_joint = log_prior + np.asarray(chains.log_likelihood[samples:], np.float64)
+    return jnp.asarray(np.log(samples) - logsumexp(log_q - log_joint, axis=0), jnp.float32)
+
+
+def _samples(
+    log_likelihood: LogLikelihood,
+    x: Any,
+    key: jax.Array,
+    latents: int,
+    samples: int,
+    transitions: int,
+    leapfrogs: int,
+    rows: int,
+) -> hmc.Chains:
+    for name, value in (("latents", latents), ("samples", samples), ("leapfrogs", leapfrogs), ("rows", rows)):
+        inputs.count(name, value, 1)
+    inputs.count("transitions", transitions, 4)
+    x = check_examples(x)
+    check_key(key)
+    check_log_likelihood(log_likelihood, x, latents)
+    start_key, key = jax.random.split(key)
+    z = jax.random.normal(start_key, (samples, len(x), latents))
+    rising = schedule(transitions // 2)
+    betas = jnp.asarray(np.concatenate([rising, np.ones(transitions - len(rising))]), jnp.float32)
+    chains = _run(log_likelihood, x, z, betas, key, leapfrogs=leapfrogs, rows=rows)
+    if not bool(jnp.isfinite(chains.log_likelihood).all()):
+        raise ValueError(
+            "log_likelihood is NaN or infinite where the chains are: it must be finite wherever z is; "
+            "check the model's parameters, and that x lies in the range that it models."
+        )
+    return chains
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("leapfrogs", "rows"))
+def _run(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    z: jax.Array,
+    betas: jax.Array,
+    key: jax.Array,
+    *,
+    leapfrogs: int,
+    rows: int,
+) -> hmc.Chains:
+    """Chains from z [L, B, K] through one transition at each of betas."""
+    evaluate = evaluator(log_likelihood, x, rows)
+
+    def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array]) -> tuple[hmc.Chains, jax.Array]:
+        chains, steps = state
+        each = jnp.broadcast_to(steps[None], chains.log_likelihood.shape)
+        chains = hmc.transition(evaluate, chains, betas[t], each, jax.random.fold_in(key, t), leapfrogs=leapfrogs)
+        return chains, hmc.adapt(steps, chains.acceptance.mean(axis=0))
+
+    # A long first step: at the prior, where the chains begin, it is the right one.
+    steps = jnp.full(len(x), hmc.LONGEST, z.dtype)
+    return jax.lax.fori_loop(0, len(betas), move, (hmc.start(evaluate, z), steps))[0]
+
+
+def _gaussian(fitted: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """log q of points [L, B, K], q for each example the Gaussian with mean and full covariance of fitted [L, B, K]."""
+    K = fitted.shape[2]
+    mean = fitted.mean(axis=0)
+    centred = fitted - mean
+    covariance = np.einsum("lbi,lbj->bij", centred, centred) / (len(fitted) - 1)
+    values, vectors = np.linalg.eigh(covariance)
+    if not (values[:, 0] > 1e-10 * values[:, -1]).all():
+        raise ValueError(
+            "The posterior samples of an example lie in a subspace, so that no Gaussian fits them: "
+            "give more samples or more transitions."
+        )
+    along = np.einsum("lbi,bij->lbj", points - mean, vectors)
+    return -0.5 * ((along**2 / values).sum(axis=2) + np.log(values).sum(axis=1) + K * np.log(2 * np.pi))
