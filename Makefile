@@ -6,7 +6,7 @@ FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint data bench-install bench bench-scaling clean $(TRAIN)
+.PHONY: help install quickstart test lint data bench-install bench bench-scaling bench-metrics evaluate clean $(TRAIN)
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -52,6 +52,13 @@ bench: bench-install ## Our steps timed in turn with PyTorch, flax.linen, NumPyr
 
 bench-scaling: install ## Steps a second against batch, image size, seeds, data, devices; a plot each (30 minutes)
 	$(BIN)/python -m experiments.bench.scaling $(FLAGS)
+
+bench-metrics: bench-install ## The metrics beside scikit-learn, scipy, prdc, torchmetrics on the same arrays (10 minutes)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[reference]'
+	$(BIN)/python -m experiments.bench.metrics $(FLAGS)
+
+evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir runs/gan-mnist --metrics frechet,kernel,pr,dc'
+	$(BIN)/python -m experiments.evaluate $(FLAGS)
 
 clean: ## Remove the environment, caches and runs
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,259 @@
+"""evaluate: the numbers of the functions below it, for each seed, with how they were measured beside them."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import evaluate as script
+from vaegan_jax import data, fit, gan, losses, metrics, nets, vae
+from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.metrics import evaluation
+from vaegan_jax.metrics.evaluation import Row, number
+from vaegan_jax.metrics.features import Extractor
+
+N = 60  # samples
+GAN = dataclasses.replace(
+    gan.Config(),
+    latents=3,
+    generator=nets.MLPGenerator((8,), norm="batch"),
+    discriminator=nets.MLPDiscriminator((8,)),
+    batch_size=20,
+    splits=("train[:200]", "train[200:300]", "test"),
+)
+VAE = dataclasses.replace(
+    vae.Config(),
+    latents=3,
+    encoder=nets.MLPEncoder((8,)),
+    decoder=nets.MLPDecoder((8,)),
+    batch_size=20,
+    binarize="fixed",
+)
+
+
+@pytest.fixture(scope="module")
+def train():
+    return data.load("digits", "train[:200]")
+
+
+@pytest.fixture(scope="module")
+def workdir(train, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "gan"
+    fit.fit(gan, GAN, train, steps=3, seeds=(3, 5), workdir=folder, progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vae_run(train):
+    return fit.fit(vae, VAE, train, steps=3, seeds=(0, 1), progress=False)
+
+
+@pytest.fixture(scope="module")
+def rows(workdir):
+    """The metrics of pixels, by name, of both seeds."""
+    names = ("kernel", "pr", "dc", "parzen", "memory")
+    found = metrics.evaluate(workdir, metrics=names, samples=N, network="pixels", progress=False)
+    return found, {row.metric.partition("[")[0]: row for row in found.rows}
+
+
+def samples(workdir, seed):
+    from vaegan_jax import load
+
+    return np.asarray(load(workdir, seed=seed).sample(jax.random.key(0), N))
+
+
+def test_rows_are_the_metrics_of_each_seeds_samples(workdir, rows, train):
+    _, found = rows
+    test, validation = data.load("digits", "test").x / np.float32(255), data.load("digits", "train[200:300]").x
+    for i, seed in enumerate((3, 5)):
+        drawn = samples(workdir, seed)
+        flat = drawn.reshape(N, -1), test.reshape(len(test), -1)
+        assert found["precision"].values[i] == metrics.precision_recall(flat[1], flat[0])[0]
+        assert found["recall"].values[i] == metrics.precision_recall(flat[1], flat[0])[1]
+        assert found["density"].values[i] == metrics.density_coverage(flat[1], flat[0])[0]
+        assert found["coverage"].values[i] == metrics.density_coverage(flat[1], flat[0])[1]
+        value, error = metrics.kernel_distance(*flat, subset_size=N)
+        assert (found["kernel_distance"].values[i], found["kernel_distance"].errors[i]) == (value, error)
+        window = metrics.parzen_estimate(drawn, validation / np.float32(255), test, count=N, validation_count=100)
+        assert found["parzen_log_likelihood"].values[i] == window.mean
+        assert found["parzen_log_likelihood"].errors[i] == window.standard_error
+        near = metrics.memorisation(drawn, train.x / np.float32(255), test)
+        assert found["distance_ratio"].values[i] == pytest.approx(near.ratio)
+
+
+def test_a_row_says_how_it_was_measured(rows):
+    found, by_name = rows
+    row = by_name["precision"]
+    assert (found.algorithm, found.step, found.seeds, found.data) == ("gan", 3, (3, 5), "digits")
+    assert row.metric == f"precision[pixels, n={N}]"
+    assert (row.network, row.n, row.range, row.statistics) == ("pixels", N, "[0, 1]", "running")
+    assert row.split == f"test ({len(data.load('digits', 'test')):,})"
+    assert "k=3" in row.note
+    assert "validation" in by_name["parzen_log_likelihood"].note
+    assert by_name["distance_ratio"].split == "train[:200] (200)"
+    table = str(found)
+    for text in ("seeds 3, 5", "+- over 2 seeds", "running", "pixels", "[0, 1]", "test (", "precision", "coverage"):
+        assert text in table
+
+
+def test_deviations_are_over_seeds_and_none_of_one():
+    def row(values):
+        return Row("m[pixels, n=2]", values, None, "", "pixels", 2, "test", "any", "none", "")
+
+    assert row((1.0, 3.0)).sd == pytest.approx(np.sqrt(2))
+    assert np.isnan(row((1.0,)).sd)
+
+
+@pytest.mark.parametrize(
+    ("value", "spread", "text"),
+    [
+        (98.612, 0.2437, "98.61 +- 0.24"),
+        (-1234.5, 31.0, "-1234 +- 31"),
+        (0.98765, float("nan"), "0.9877"),
+        (2.0, 0.0, "2"),
+    ],
+)
+def test_numbers_show_the_digits_that_their_spread_leaves(value, spread, text):
+    assert number(value, spread) == text
+
+
+def test_a_networks_name_is_in_the_metric_and_each_set_goes_through_it_once_a_seed(workdir, monkeypatch):
+    seen = []
+
+    def forward(x):
+        flat = x.reshape(len(x), -1).astype(jnp.float32)
+        flat = jnp.where(x.dtype == jnp.uint8, flat / 255, flat)
+        return flat, jax.nn.softmax(flat[:, 20:25] * 5)
+
+    network = Extractor("half", forward, (8, 8, 1))
+    both = Extractor.both
+    monkeypatch.setattr(Extractor, "both", lambda self, x, **kw: seen.append(len(x)) or both(self, x, **kw))
+    names = ("frechet", "frechet_infinity", "kernel", "inception", "classes", "pr")
+    with pytest.warns(UserWarning, match="biased"):
+        found = metrics.evaluate(workdir, metrics=names, samples=N, network=network, progress=False)
+    assert sorted(seen) == [N, N, len(data.load("digits", "test"))]
+    values = {row.metric: row.values for row in found.rows}
+    drawn = samples(workdir, 5)
+    features, probabilities = both(network, drawn, progress=False)
+    assert values[f"inception_score[half, n={N}]"][1] == pytest.approx(metrics.inception_score(probabilities)[0])
+    real = both(network, data.load("digits", "test").x, progress=False)
+    with pytest.warns(UserWarning, match="biased"):
+        expected = metrics.frechet_distance(features, real[0])
+    assert values[f"frechet_distance[half, n={N}]"][1] == pytest.approx(expected)
+    picked, usual = probabilities.argmax(1), real[1].argmax(1)
+    assert values[f"classes[half, n={N}]"][1] == len(np.unique(picked))
+    shares = [(np.mean(picked == c), np.mean(usual == c)) for c in np.unique(picked)]
+    divergence = sum(p * np.log(p / q) for p, q in shares)
+    assert values[f"class_divergence[half, n={N}]"][1] == pytest.approx(divergence)
+
+
+def test_a_vaes_likelihood_is_its_importance_weighted_bound(vae_run, train):
+    test = data.load("digits", "test")
+    found = metrics.evaluate(
+        vae_run, metrics=("likelihood",), data=(train, test), examples=150, draws=40, network="pixels", progress=False
+    )
+    by_name = {row.metric.partition("[")[0]: row for row in found.rows}
+    assert set(by_name) == {"log_likelihood", "elbo", "kl", "active_units"}
+    bound, elbo = by_name["log_likelihood"], by_name["elbo"]
+    assert (bound.n, elbo.n, bound.over) == (150, 150, "150 examples")
+    assert "k=40" in bound.note
+    for i, seed in enumerate((0, 1)):
+        state, x = vae_run.state(seed), jnp.asarray(test.x[:150])
+        target = vae.targets(vae_run.config, x, jax.random.key(7))
+        weights = vae.log_weights(vae_run.config, state, target, jax.random.key(8), 40)
+        expected = np.asarray(losses.iwae_bound(weights))
+        assert bound.values[i] == pytest.approx(expected.mean(), abs=0.02)
+        assert bound.errors[i] == pytest.approx(expected.std() / np.sqrt(150), rel=0.1)
+        assert bound.values[i] > elbo.values[i]
+
+
+def test_annealed_likelihood_of_a_gan_needs_sigma_and_takes_the_observation_model(workdir):
+    settings = {"metrics": ("ais",), "samples": N, "examples": 2, "network": "pixels", "progress": False}
+    with pytest.raises(ValueError, match="give sigma"):
+        metrics.evaluate(workdir, seeds=(3,), **settings)
+    (row,) = metrics.evaluate(workdir, seeds=(3,), sigma=1.0, **settings).rows
+    # The untrained generator's images hardly differ, so p(x) is about N(x; E G(z), I).
+    x, G = data.load("digits", "test").x[:2].reshape(2, -1) / 255, samples(workdir, 3).reshape(N, -1)
+    log_p = -0.5 * ((x[:, None] - G[None]) ** 2).sum(-1) - 32 * np.log(2 * np.pi)
+    expected = np.log(np.exp(log_p - log_p.max()).mean(1)) + log_p.max()
+    assert row.values[0] == pytest.approx(expected.mean(), abs=0.3)
+    assert "N(G(z), 1^2 I)" in row.note
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ("fid",)}, "give some of frechet"),
+        ({"metrics": "frechet"}, "give some of frechet"),
+        ({"metrics": ()}, "give some of frechet"),
+        ({"samples": 1}, "samples"),
+        ({"examples": 0}, "examples"),
+        ({"sigma": 0.0}, "sigma"),
+        ({"seeds": (4,)}, "the run has 3, 5"),
+        ({"seeds": ()}, "the run has 3, 5"),
+        ({"metrics": ("likelihood",)}, "likelihood needs an encoder"),
+        ({"metrics": ("inception",)}, "give a network"),
+        ({"data": (Dataset(np.zeros((5, 4, 4, 1), np.uint8)),) * 2}, "4, 4, 1"),
+        ({"split": "nothing"}, "nothing"),
+    ],
+)
+def test_a_wrong_call_is_told_what_to_give(workdir, changes, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.evaluate(
+            workdir, **{"network": "pixels", "progress": False, "samples": N, "metrics": ("pr",)} | changes
+        )
+
+
+def test_what_is_no_run_and_data_that_are_not_known_are_refused(vae_run, workdir, tmp_path):
+    with pytest.raises(ValueError, match="no config"):
+        metrics.evaluate(tmp_path)
+    with pytest.raises(ValueError, match="a workdir"):
+        metrics.evaluate(3)
+    with pytest.raises(ValueError, match="give data"):
+        metrics.evaluate(vae_run)
+    described = json.loads((workdir / "config.json").read_text())
+    described["data"]["sha256"] = "0" * 64
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "checkpoints").symlink_to(workdir / "checkpoints")
+    (other / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match="digest 000000000000"):
+        metrics.evaluate(other, metrics=("pr",), network="pixels", samples=N, progress=False)
+
+
+def test_the_script_prints_the_table_and_leaves_json_beside_the_run(workdir, capsys):
+    arguments = ["--workdir", str(workdir), "--metrics", "pr", "--samples", str(N), "--network", "pixels"]
+    assert script.main([*arguments, "--seeds", "5"]) == 0
+    out, err = capsys.readouterr()
+    assert "precision" in out and "seed 5" in out
+    assert "seed 5: pr (1 of 1)" in err
+    stored = json.loads((workdir / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    assert stored["seeds"] == [5]
+    row = stored["rows"][0]
+    assert row["mean"] == row["values"][0]
+    assert row["sd"] is None
+    assert row["statistics"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "two"], "whole numbers"),
+        (["--metrics", "fid"], "give some of"),
+        (["--out", "/nowhere/at/all.json"], "a folder that is there"),
+    ],
+)
+def test_the_script_says_what_is_wrong_in_one_line(workdir, capsys, arguments, message):
+    assert script.main(["--workdir", str(workdir), *arguments]) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_unusual_values_are_no_invalid_json():
+    row = Row("m[pixels, n=2]", (float("inf"),), None, "", "pixels", 2, "test", "any", "none", "")
+    found = evaluation.Evaluation("r", "gan", 1, (0,), "digits", (row,)).as_json()
+    assert json.loads(json.dumps(found, allow_nan=False))["rows"][0]["values"] == [None]
