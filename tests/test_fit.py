@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,19 @@ def test_orders_of_a_chunk_stay_small_where_epochs_are_short():
     assert loop._capacity(60_000, config) * 60_000 <= loop.ORDERS
     assert loop._capacity(60_000, recorder(batch_size=100)[1]) == loop.CAPACITY
     assert loop._capacity(2**24, recorder(batch_size=2**24)[1]) == 1
+
+
+@pytest.mark.optimised
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="how XLA's CPU programs are told to update in place")
+def test_parameters_are_updated_in_place():
+    # Two layers, whose product with the second's kernel is read on the way back; widths that nothing else has.
+    players = {"generator": nets.MLPGenerator((53, 54)), "discriminator": nets.MLPDiscriminator((55,))}
+    config = dataclasses.replace(gan.vectors(37), **players, batch_size=4, dataset_size=8)
+    states = jax.tree.map(lambda leaf: leaf[None], gan.init(config, jax.random.key(0), (37,)))
+    x = data.dataset.Dataset(np.zeros((8, 37), np.float32))
+    program = loop.Loop(gan, config, x, states, (0,)).compile().as_text()
+    assert "f32[53,54]" in program
+    assert not re.findall(r"= (f32\[\d+,\d+\])\S* copy\(", program)
 
 
 def test_seeds_side_by_side_are_those_alone(digits):
