@@ -4,6 +4,7 @@ data         load(name, split) for every data set; toy mixtures
 vae gan wgan vaegan     the algorithms, one a file, all with Config, State, init, train_step, sample
 classifier   a small convolutional classifier, whose features the metrics compare; it has classify in place of sample
 pca          principal components and probabilistic PCA, the linear baseline
+hmc          Hamiltonian Monte Carlo on a decoder's posterior, tempered or not
 fit          the loop: compiled chunks, many seeds at once, exact resume
 metrics      likelihoods, distances of features, manifolds, modes, neighbours: how good a model is
 load         a trained model from its workdir: load("runs/x").sample(key, 16)
