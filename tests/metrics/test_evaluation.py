@@ -165,8 +165,10 @@ def test_a_vaes_likelihood_is_its_importance_weighted_bound(vae_run, train):
         target = vae.targets(vae_run.config, x, jax.random.key(7))
         weights = vae.log_weights(vae_run.config, state, target, jax.random.key(8), 40)
         expected = np.asarray(losses.iwae_bound(weights))
-        assert bound.values[i] == pytest.approx(expected.mean(), abs=0.02)
-        assert bound.errors[i] == pytest.approx(expected.std() / np.sqrt(150), rel=0.1)
+        assert bound.values[i] == pytest.approx(
+            expected.mean(), abs=0.1
+        )  # of 40 draws: .02 over keys; the ELBO lies .5 below
+        assert bound.errors[i] == pytest.approx(expected.std() / np.sqrt(150), rel=0.25)
         assert bound.values[i] > elbo.values[i]
 
 

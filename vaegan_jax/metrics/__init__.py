@@ -14,7 +14,7 @@ modes        modes found of a mixture, and of stacked MNIST's 1000
 neighbors    1-nearest-neighbour error; whether samples lie nearer to the training set than test examples
 birthday     pairs of samples that are alike, and the number of different ones that their frequency tells
 evaluation   all of it for one model
-distances inputs     below them: nearest neighbours in blocks, checks
+distances inputs measures    below them: nearest neighbours in blocks, checks, what `evaluate` can ask
 """
 
 import importlib
