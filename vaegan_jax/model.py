@@ -39,6 +39,18 @@ class Model:
         return getattr(self.algorithm, name)
 
 
+def stored(workdir: str | Path) -> dict[str, Any]:
+    """config.json of a run: what `workdir.describe` wrote.
+
+    Raises ValueError where there is none.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.is_file():
+        raise ValueError(f"{Path(workdir)} has no config.json: give the workdir of a run of fit.")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
 def load(workdir: str | Path, *, seed: int | None = None, step: int | None = None, config: Any = None) -> Model:
     """The model that `fit` left in `workdir`: its first seed and last step, unless given.
 
@@ -47,23 +59,20 @@ def load(workdir: str | Path, *, seed: int | None = None, step: int | None = Non
     Raises:
         ValueError: no run there, no such seed or step, a config that cannot be read back.
     """
-    folder = Path(workdir)
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{folder} has no config.json: give the workdir of a run of fit.")
-    stored = json.loads(path.read_text())
-    if not stored["algorithm"].startswith("vaegan_jax."):
-        raise ValueError(f"{path} names the algorithm {stored['algorithm']}: only those of vaegan_jax are loaded.")
-    algorithm = importlib.import_module(stored["algorithm"])
-    config = configs.from_json(stored["config"]) if config is None else config
-    seeds, done = stored["seeds"], checkpoint.steps(folder / "checkpoints")
+    folder, description = Path(workdir), stored(workdir)
+    name = description["algorithm"]
+    if not name.startswith("vaegan_jax."):
+        raise ValueError(f"{folder} is of the algorithm {name}: only those of vaegan_jax are loaded.")
+    algorithm = importlib.import_module(name)
+    config = configs.from_json(description["config"]) if config is None else config
+    seeds, done = description["seeds"], checkpoint.steps(folder / "checkpoints")
     seed = seeds[0] if seed is None else seed
     if seed not in seeds:
         raise ValueError(f"seed is {seed}: {folder} has {', '.join(map(str, seeds))}.")
     if not done or step not in (None, *done):
         have = ", ".join(map(str, done)) or "none yet"
         raise ValueError(f"step is {step}: the checkpoints in {folder} are {have}.")
-    one = jax.eval_shape(lambda key: algorithm.init(config, key, tuple(stored["shape"])), jax.random.key(0))
+    one = jax.eval_shape(lambda key: algorithm.init(config, key, tuple(description["shape"])), jax.random.key(0))
     template = jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(seeds), *a.shape), a.dtype), one)
     states = checkpoint.restore(folder / "checkpoints", template, step)
     return Model(algorithm, config, jax.tree.map(lambda leaf: leaf[seeds.index(seed)], states))

@@ -138,6 +138,9 @@ def agreement(ours: np.ndarray | None, theirs: np.ndarray | None) -> str:
 
 def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
     ours = next((e.losses for e in entries if e.contender == "ours"), None)
+    agrees = "-" if entry.contender == "ours" else agreement(ours, entry.losses)
+    if agrees == "yes" and entry.losses is not None and ours is not None and len(entry.losses) < len(ours):
+        agrees = f"yes, {len(entry.losses)} steps"
     return {
         "contender": entry.contender,
         "milliseconds": [round(ms, 4) for ms in entry.milliseconds],
@@ -145,7 +148,7 @@ def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
         "start": _rounded(entry.start),
         "peak_mib": _rounded(entry.peak_mib),
         "trouble": entry.trouble,
-        "agrees": "-" if entry.contender == "ours" else agreement(ours, entry.losses),
+        "agrees": agrees,
     }
 
 

@@ -16,6 +16,8 @@ from experiments.bench.tasks import Task
 
 VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another's code: a short curve shows the same losses
 SHORT, PATIENCE = 32, 60  # steps of such a curve; the seconds it may take
+LONG = 180  # seconds that another curve may take, if SHORT steps do not take longer
+SLOW = 5.0  # seconds a step from which on one step is a turn
 PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
 
@@ -100,9 +102,10 @@ def run(
             turns = {}
             for process in running:
                 seconds, _ = process.run(2)
-                count = max(2, int(turn / (seconds / 2))) if seconds == seconds else 0
+                count = max(1 if seconds / 2 > SLOW else 2, int(turn / (seconds / 2))) if seconds == seconds else 0
                 variant = process.entry.contender in VARIANTS
-                steps = min(loss_steps, SHORT) if variant else loss_steps
+                most = SHORT if variant or not count else max(SHORT, int(LONG / (seconds / 2)))
+                steps = min(loss_steps, most)
                 if steps and count and not (variant and seconds / 2 * steps > PATIENCE):
                     _, process.entry.losses = process.run(steps)
                 seconds, _ = process.run(count)  # warm, and a better estimate

@@ -276,7 +276,9 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
     torch.set_num_threads(threads())
     torch.manual_seed(seed)
     if mode == "compile":  # the adversarial steps pull back through one graph twice
-        torch._functorch.config.donated_buffer = False
+        import torch._functorch.config as functorch
+
+        functorch.donated_buffer = False
     layout: Any = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 
     def prepare(net: Any) -> Any:

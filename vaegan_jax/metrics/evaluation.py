@@ -1,10 +1,12 @@
 """All the numbers of one run: samples and features are made once a seed, and every row says how it was measured."""
 
+import contextlib
 import dataclasses
-import json
+import functools
+import hashlib
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,11 @@ import jax
 import numpy as np
 
 from vaegan_jax import data as data_sets
-from vaegan_jax import fit, model
+from vaegan_jax import fit, logs, model
+from vaegan_jax.data import cache
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import features, inception, inputs
-from vaegan_jax.metrics.measures import MEASURES, PIXELS, Data, Subject, Value
+from vaegan_jax.metrics.measures import MEASURES, PIXELS, Data, Settings, Subject, Value
 
 DEFAULT = ("frechet", "kernel", "pr", "dc")
 
@@ -58,6 +61,9 @@ class Evaluation:
     step: int
     seeds: tuple[int, ...]
     data: str
+    sha256: str
+    """Of the split that it is judged by."""
+    key: int
     rows: tuple[Row, ...]
 
     def __str__(self) -> str:
@@ -84,7 +90,8 @@ class Evaluation:
         """Numbers and strings; None for the deviation over one seed, and for a value that is infinite."""
         rows = [dataclasses.asdict(row) | {"mean": row.mean, "sd": row.sd} for row in self.rows]
         for row in rows:
-            row["values"] = [_finite(value) for value in row["values"]]
+            for name in ("values", "errors"):
+                row[name] = row[name] and [_finite(value) for value in row[name]]
             row |= {name: _finite(row[name]) for name in ("mean", "sd")}
         return dataclasses.asdict(self) | {"rows": rows}
 
@@ -113,6 +120,8 @@ def evaluate(
     examples: int = 1000,
     draws: int = 5000,
     sigma: float | None = None,
+    chains: int = 16,
+    distributions: int = 1000,
     key: int = 0,
     data_dir: str | Path | None = None,
     progress: bool = True,
@@ -120,9 +129,11 @@ def evaluate(
     """Measures every seed of a run.
 
     Args:
-        run: what `fit` returned, or a workdir.
+        run: what `fit` returned, or a workdir; in the latter's evaluation/ chains of `ais` and `bdmc` are kept, so that
+            the same call goes on from them.
         metrics: of frechet, frechet_infinity, kernel, inception, pr (precision and recall), dc (density and coverage),
-            prd, classes, parzen, memory, likelihood (importance weighted, an encoder's), ais.
+            prd, classes, modes (of ring and grid), parzen, memory, likelihood (importance weighted), ais, bdmc (its
+            gap).
         samples: drawn of each seed.
         seeds: None is all.
         data: a name that data.load takes, or (train, test) Datasets; None is what the run's workdir says.
@@ -132,87 +143,114 @@ def evaluate(
             of the run's own data, pixels where there is none.
         examples: of the split, for `likelihood` and `ais`, the first ones.
         draws: k of `likelihood`.
-        sigma: deviation of the observation model of `ais` where the algorithm has no likelihood.
+        sigma: deviation of the observation model N(G(z), sigma^2 I) where the algorithm has no likelihood.
+        chains, distributions: of `ais` and `bdmc`.
         key: seed of samples and estimators, the same for every model.
         progress: whether to report on stderr.
 
     Raises:
-        ValueError: a metric that is unknown or that the algorithm lacks what it needs for, no data to compare to.
+        ValueError: before anything is measured, a metric that is unknown or that the algorithm lacks what it needs for;
+            no data to compare to.
     """
-    unknown = [name for name in metrics if name not in MEASURES]
-    if unknown or isinstance(metrics, str) or not len(metrics):
-        raise ValueError(f"metrics is {metrics!r}: give some of {', '.join(MEASURES)}.")
-    inputs.count("samples", samples, 2)
-    inputs.count("examples", examples, 1)
-    inputs.count("draws", draws, 1)
-    if sigma is not None:
-        inputs.positive("sigma", sigma)
-    described, models = _models(run, seeds)
-    first = models[0][1]
-    if not hasattr(first.algorithm, "sample"):
-        raise ValueError(f"{first.algorithm.__name__} draws no samples: evaluate is for generative models.")
-    judged = _data(described, first, data, split, network, data_dir, progress)
-
-    each: list[list[Value]] = []
-    for seed, one in models:
-        subject = Subject(
-            one.algorithm, one.config, one.state, judged, samples, examples, draws, sigma, jax.random.key(key)
-        )
-        found: list[Value] = []
-        for i, name in enumerate(dict.fromkeys(metrics), 1):
-            if progress:
-                print(f"seed {seed}: {name} ({i} of {len(metrics)})", file=sys.stderr, flush=True)
-            found += MEASURES[name](subject)
-        each.append(found)
-
-    statistics = _statistics(first)
+    names = _names(metrics)
+    least = {"samples": 2, "examples": 1, "draws": 1, "chains": 1, "distributions": 2}
+    counts = {
+        "samples": samples,
+        "examples": examples,
+        "draws": draws,
+        "chains": chains,
+        "distributions": distributions,
+    }
+    for name, value in counts.items():
+        inputs.count(name, value, least[name])
+    ask = Settings(sigma=None if sigma is None else inputs.positive("sigma", sigma), key=key, **counts)
+    described, wanted, models = _models(run, seeds)
+    each, about = list[list[Value]](), None
+    with contextlib.nullcontext() if progress else logs.quiet():
+        for seed, one in zip(wanted, models, strict=True):
+            if about is None:
+                if not hasattr(one.algorithm, "sample"):
+                    raise ValueError(f"{one.algorithm.__name__} draws no samples: evaluate is for generative models.")
+                judged = _data(described, one, data, split, network, data_dir)
+                about = one.algorithm.__name__.rpartition(".")[2], int(one.state.step), _statistics(one)
+            folder = _folder(run, seed, about[1], ask) if isinstance(run, str | Path) else None
+            subject = Subject(one.algorithm, one.config, one.state, judged, ask, folder)
+            if not each:
+                _check(names, subject)
+            found: list[Value] = []
+            for i, name in enumerate(names, 1):
+                if progress:
+                    print(f"seed {seed}: {name} ({i} of {len(names)})", file=sys.stderr, flush=True)
+                found += MEASURES[name].values(subject)
+            each.append(found)
+    assert about is not None
+    algorithm, step, statistics = about
     scale = "[0, 1]" if judged.reference.x.ndim == 4 else "any"
-    rows = []
-    for of_seeds in zip(*each, strict=True):
-        one_value = of_seeds[0]
-        errors = None if one_value.error is None else tuple(float(v.error) for v in of_seeds if v.error is not None)
-        rows.append(
-            Row(
-                features.metric_name(one_value.metric, one_value.network, one_value.n),
-                tuple(float(v.value) for v in of_seeds),
-                errors,
-                one_value.over if errors else "",
-                one_value.network,
-                one_value.n,
-                one_value.split,
-                scale,
-                statistics,
-                one_value.note if len({v.note for v in of_seeds}) == 1 else f"seed {models[0][0]}: {one_value.note}",
-            )
-        )
+    rows = tuple(_row(values, scale, statistics, wanted) for values in zip(*each, strict=True))
     title = str(run.workdir or "run") if isinstance(run, fit.Run) else str(run)
-    name = first.algorithm.__name__.rpartition(".")[2]
-    return Evaluation(
-        title, name, int(first.state.step), tuple(seed for seed, _ in models), judged.train.name, tuple(rows)
+    return Evaluation(title, algorithm, step, wanted, judged.train.name, judged.reference.sha256, key, rows)
+
+
+def _folder(run: str | Path, seed: int, step: int, ask: Settings) -> Path:
+    """Where one seed's chains are kept: of this step and these settings, so that no others' are met."""
+    digest = hashlib.sha256(repr(ask).encode()).hexdigest()[:8]
+    return Path(run) / "evaluation" / f"seed{seed}-step{step}-{digest}"
+
+
+def _names(metrics: Any) -> tuple[str, ...]:
+    """The metrics asked for, each once."""
+    given = () if isinstance(metrics, str) or not isinstance(metrics, Sequence) else tuple(metrics)
+    if not given or any(name not in MEASURES for name in given):
+        raise ValueError(f"metrics is {metrics!r}: give a list of some of {', '.join(MEASURES)}.")
+    return tuple(dict.fromkeys(given))
+
+
+def _check(names: Sequence[str], subject: Subject) -> None:
+    """All that is missing for these metrics, before the first of them takes its time."""
+    missing = [f"{name}: {why}" for name in names if (why := MEASURES[name].missing(subject))]
+    if missing:
+        raise ValueError(f"{'; '.join(missing)}. Or leave {'it' if len(missing) == 1 else 'them'} out.")
+
+
+def _row(values: Sequence[Value], scale: str, statistics: str, seeds: Sequence[int]) -> Row:
+    """One metric's values of all seeds."""
+    one = values[0]
+    errors = tuple(value.error for value in values if value.error is not None)
+    same = len({value.note for value in values}) == 1
+    return Row(
+        features.metric_name(one.metric, one.network, one.n),
+        tuple(value.value for value in values),
+        errors if len(errors) == len(values) else None,
+        one.over,
+        one.network,
+        one.n,
+        one.split,
+        scale,
+        statistics,
+        one.note if same else "; ".join(f"seed {s}: {v.note}" for s, v in zip(seeds, values, strict=True)),
     )
 
 
-def _models(run: Any, seeds: Sequence[int] | None) -> tuple[dict[str, Any] | None, list[tuple[int, model.Model]]]:
-    """(the run's "data" of config.json, its models by seed)."""
+def _models(
+    run: Any, seeds: Sequence[int] | None
+) -> tuple[dict[str, Any] | None, tuple[int, ...], Iterator[model.Model]]:
+    """(the run's "data" of config.json, the seeds asked for, their models one after the other)."""
     if isinstance(run, fit.Run):
         have, described = run.seeds, _described(run.workdir) if run.workdir else None
     elif isinstance(run, str | Path):
-        model.load(run)  # refuses what is no run
-        have = tuple(json.loads((Path(run) / "config.json").read_text())["seeds"])
-        described = _described(Path(run))
+        have, described = tuple(model.stored(run)["seeds"]), _described(Path(run))
     else:
         raise ValueError(f"run is a {type(run).__name__}: give what fit returned, or a workdir.")
     wanted = tuple(have) if seeds is None else tuple(seeds)
-    missing = [seed for seed in wanted if seed not in have]
-    if missing or not wanted:
+    if not wanted or any(seed not in have for seed in wanted):
         raise ValueError(f"seeds is {_listed(wanted) or 'empty'}: the run has {_listed(have)}.")
     if isinstance(run, fit.Run):
-        return described, [(seed, model.Model(run.algorithm, run.config, run.state(seed))) for seed in wanted]
-    return described, [(seed, model.load(run, seed=seed)) for seed in wanted]
+        return described, wanted, (model.Model(run.algorithm, run.config, run.state(seed)) for seed in wanted)
+    return described, wanted, (model.load(run, seed=seed) for seed in wanted)
 
 
 def _described(workdir: Path) -> dict[str, Any]:
-    described: dict[str, Any] = json.loads((workdir / "config.json").read_text())["data"]
+    described: dict[str, Any] = model.stored(workdir)["data"]
     return described
 
 
@@ -223,11 +261,13 @@ def _data(
     split: str,
     network: features.Extractor | str | Path | None,
     data_dir: str | Path | None,
-    progress: bool,
 ) -> Data:
     validation: Dataset | None = None
     if given is not None and not isinstance(given, str):
-        train, reference = given
+        pair = tuple(given) if isinstance(given, Sequence) else ()
+        if len(pair) != 2 or not all(isinstance(part, Dataset) for part in pair):
+            raise ValueError(f"data is a {type(given).__name__}: give a name, or two Datasets (train, test).")
+        train, reference = pair
     else:
         name = given or (described and described["name"])
         if not name or (given is None and name == "array"):
@@ -248,22 +288,30 @@ def _data(
                 f"{what} has examples of {list(found.x.shape[1:])}, but the model's are {list(one.state.shape)}: "
                 "give its own data."
             )
-    return Data(train, validation, reference, _extractor(network, train.name, reference, data_dir, progress), progress)
+    images = reference.x.ndim == 4
+    load = functools.partial(_extractor, network, train.name if images else PIXELS, data_dir)
+    if network is not None and not isinstance(network, features.Extractor):
+        _check_network(network)
+    return Data(train, validation, reference, load, cache.root(data_dir) / "features")
+
+
+def _check_network(network: str | Path) -> None:
+    if network != PIXELS and str(network) not in features.RECIPES and not Path(network).is_file():
+        raise ValueError(
+            f"network is {str(network)!r}, neither a file nor one of {PIXELS}, {', '.join(features.RECIPES)}: give one "
+            "of those, or a file that experiments.convert_inception wrote."
+        )
 
 
 def _extractor(
-    network: features.Extractor | str | Path | None,
-    name: str,
-    reference: Dataset,
-    data_dir: str | Path | None,
-    progress: bool,
+    network: features.Extractor | str | Path | None, name: str, data_dir: str | Path | None
 ) -> features.Extractor | None:
     if isinstance(network, features.Extractor):
         return network
-    if network == PIXELS or (network is None and (name not in features.RECIPES or reference.x.ndim != 4)):
+    if network == PIXELS or (network is None and name not in features.RECIPES):
         return None
     if network is None or str(network) in features.RECIPES:
-        return features.classifier(str(network or name), data_dir=data_dir, progress=progress)
+        return features.classifier(str(network or name), data_dir=data_dir)
     return inception.extractor(network)
 
 

@@ -2,22 +2,25 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax import logs, losses
+from vaegan_jax import losses
+from vaegan_jax.data import cache, toy
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.metrics import ais, frechet, kernel, likelihood, manifold, neighbors, parzen, prd, score
+from vaegan_jax.metrics import ais, frechet, kernel, likelihood, manifold, modes, neighbors, parzen, prd, score
 from vaegan_jax.metrics.features import Extractor
 
 PIXELS = "pixels"  # in place of a network's name: distances of the data themselves
-BLOCK = 1000  # images that go through the network between two updates of the progress
 EXAMPLES = 100  # whose likelihoods are estimated at once
 VALIDATION = 1000  # images of Parzen's choice of sigma
+PURPOSES = ("samples", "targets", "dequantise", "likelihood", "elbo", "ais", "bdmc")  # of keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +40,19 @@ class Value:
     note: str = ""
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a run is asked; see `evaluate`."""
+
+    samples: int
+    examples: int
+    draws: int
+    sigma: float | None
+    chains: int
+    distributions: int
+    key: int
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
     """What a run is judged by. reference: the split that samples are compared to, and whose likelihood is estimated."""
@@ -44,8 +60,12 @@ class Data:
     train: Dataset
     validation: Dataset | None
     reference: Dataset
-    extractor: Extractor | None  # None: pixels
-    progress: bool
+    load: Callable[[], Extractor | None]  # the network, trained on first use; None: pixels
+    folder: Path = dataclasses.field(default_factory=lambda: cache.root() / "features")  # of statistics
+
+    @functools.cached_property
+    def extractor(self) -> Extractor | None:
+        return self.load()
 
     @property
     def network(self) -> str:
@@ -54,48 +74,85 @@ class Data:
     @functools.cached_property
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """(features, class probabilities) of the reference."""
-        return self.look(self.reference.x, f"{self.network} on {self.reference.split}")
+        return self.look(self.reference.x)
 
-    def look(self, x: np.ndarray, doing: str) -> tuple[np.ndarray, np.ndarray]:
+    @functools.cached_property
+    def statistics(self) -> frechet.Statistics:
+        """Of the reference's features: from the cache, where the network has a digest."""
+        if self.extractor is None or not self.extractor.digest or "both" in self.__dict__:
+            return frechet.statistics(self.both[0], self.network)
+        digest = f"{self.network}-{self.extractor.digest}"
+        return frechet.cached(self.folder, self.reference.sha256, digest, lambda: self.both[0])
+
+    def look(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(features [N, D], class probabilities [N, classes]); of pixels the latter is empty."""
         if self.extractor is None:
             return as_float(x).reshape(len(x), -1), np.zeros((len(x), 0), np.float32)
-        parts = [
-            self.extractor.both(x[rows.start : rows.stop], progress=False)
-            for rows in steps(len(x), BLOCK, doing, self.progress)
-        ]
-        features, probabilities = (np.concatenate(each) for each in zip(*parts, strict=True))
-        return features, probabilities
+        return self.extractor.both(x)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Subject:
-    """One seed of a run, and how it is asked. key: of samples and estimators, the same for each seed."""
+    """One seed of a run."""
 
     algorithm: Any
     config: Any
     state: Any
     data: Data
-    samples: int
-    examples: int
-    draws: int
-    sigma: float | None
-    key: jax.Array
+    ask: Settings
+    workdir: Path | None  # where what takes hours keeps its way
+
+    def key(self, purpose: str) -> jax.Array:
+        """One key a purpose, the same for each seed of a run and whatever else is asked."""
+        return jax.random.fold_in(jax.random.key(self.ask.key), PURPOSES.index(purpose))
 
     @functools.cached_property
     def drawn(self) -> np.ndarray:
         """samples [n, *shape], float32."""
-        return np.asarray(self.algorithm.sample(self.config, self.state, self.key, self.samples))
+        return np.asarray(self.algorithm.sample(self.config, self.state, self.key("samples"), self.ask.samples))
 
     @functools.cached_property
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """(features, class probabilities) of the samples."""
-        return self.data.look(self.drawn, f"{self.data.network} on samples")
+        return self.data.look(self.drawn)
 
-    def compared(self, metric: str, value: float, **more: Any) -> Value:
-        """A value of the samples' features against the reference's."""
+    def compared(self, metric: str, value: float, network: str | None = None, **more: Any) -> Value:
+        """A value of the samples against the reference."""
         split = f"{self.data.reference.split} ({len(self.data.reference):,})"
-        return Value(metric, float(value), self.samples, split, self.data.network, **more)
+        name = self.data.network if network is None else network
+        return Value(metric, float(value), self.ask.samples, split, name, **more)
+
+    @property
+    def has_likelihood(self) -> bool:
+        return hasattr(self.algorithm, "log_likelihood")
+
+    def density(self, z: jax.Array, x: jax.Array) -> jax.Array:
+        """log p(x | z) [B]: the model's own, or N(x; G(z), sigma^2 I). z ~ N(0, I)."""
+        if self.has_likelihood:
+            found: jax.Array = self.algorithm.log_likelihood(self.config, self.state, z, x)
+            return found
+        mean = self.algorithm.decode_standard(self.config, self.state, z)
+        return losses.gaussian_log_prob(mean, 2 * math.log(self.ask.sigma or 1), x)
+
+    @functools.cached_property
+    def targets(self) -> jax.Array:
+        """The reference's first examples as the likelihood sees them, one draw of them for every estimator."""
+        x = self.data.reference.x[: self.ask.examples]
+        if self.has_likelihood:
+            drawn: jax.Array = self.algorithm.targets(self.config, jnp.asarray(x), self.key("targets"))
+            return drawn
+        if x.dtype != np.uint8:
+            return jnp.asarray(x)
+        return (x.astype(np.float32) + jax.random.uniform(self.key("dequantise"), x.shape)) / 256
+
+    @property
+    def observed(self) -> str:
+        """What `density` and `targets` are, for a row."""
+        if not self.has_likelihood:
+            noise = ", x = (byte + U) / 256" if self.data.reference.x.dtype == np.uint8 else ""
+            return f"N(G(z), {self.ask.sigma:g}^2 I){noise}"
+        kind = self.config.likelihood
+        return f"{kind}, binarised: {self.config.binarize}" if kind == "bernoulli" else kind
 
 
 def as_float(x: np.ndarray) -> np.ndarray:
@@ -103,41 +160,29 @@ def as_float(x: np.ndarray) -> np.ndarray:
     return x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
 
 
-def steps(n: int, size: int, doing: str, progress: bool) -> Iterator[range]:
-    """Ranges of at most `size` that make up n, with progress on stderr where there are several."""
-    ranges = [range(start, min(start + size, n)) for start in range(0, n, size)]
-    if not progress or len(ranges) < 2:
-        yield from ranges
-        return
-    with logs.progress(len(ranges), description=doing) as bar:
-        for done, rows in enumerate(ranges, 1):
-            yield rows
-            bar.update(done)
-
-
 def frechet_distance(one: Subject) -> list[Value]:
-    value = frechet.frechet_distance(one.both[0], one.data.both[0])
-    return [one.compared("frechet_distance", value)]
+    a, b = frechet.statistics(one.both[0]), one.data.statistics
+    value = frechet.frechet_from_statistics(a.mu, a.sigma, b.mu, b.sigma)
+    few = min(one.ask.samples, b.n) < frechet.ENOUGH
+    return [one.compared("frechet_distance", value, note=f"biased, n < {frechet.ENOUGH:,}" if few else "")]
 
 
 def frechet_infinity(one: Subject) -> list[Value]:
-    found = frechet.frechet_infinity(one.both[0], frechet.statistics(one.data.both[0]))
+    found = frechet.frechet_infinity(one.both[0], one.data.statistics)
     return [one.compared("frechet_infinity", found.value, note="extrapolated to infinitely many samples")]
 
 
 def kernel_distance(one: Subject) -> list[Value]:
-    size = min(1000, one.samples, len(one.data.reference))
+    size = min(1000, one.ask.samples, len(one.data.reference))
     value, error = kernel.kernel_distance(one.both[0], one.data.both[0], subset_size=size)
     return [one.compared("kernel_distance", value, error=error, over=f"100 subsets of {size:,}")]
 
 
 def inception_score(one: Subject) -> list[Value]:
-    _need_classes(one, "inception_score")
     value, error = score.inception_score(one.both[1])
-    note = f"of {one.data.reference.split}: {score.inception_score(one.data.both[1])[0]:.4g}"
-    return [
-        Value("inception_score", value, one.samples, "none", one.data.network, error=error, over="10 splits", note=note)
-    ]
+    note = f"of {one.data.reference.split}: {score.inception_score(one.data.both[1])[0]:.4g}{_accuracy(one)}"
+    found = Value("inception_score", value, one.ask.samples, "none", one.data.network, error, "10 splits", note)
+    return [found]
 
 
 def precision_recall(one: Subject) -> list[Value]:
@@ -151,16 +196,16 @@ def density_coverage(one: Subject) -> list[Value]:
 
 
 def prd_scores(one: Subject) -> list[Value]:
-    curve = prd.prd_curve(one.data.both[0], one.both[0])
+    n = min(one.ask.samples, len(one.data.reference))  # as many of each: unequal numbers bend the clusters
+    curve = prd.prd_curve(one.data.both[0][:n], one.both[0][:n])
     return [
-        one.compared("f8", curve.f8, note="weighs recall, of the PRD curve"),
-        one.compared("f1_8", curve.f1_8, note="weighs precision"),
+        one.compared("f8", curve.f8, note=f"weighs recall, {n:,} of each"),
+        one.compared("f1_8", curve.f1_8, note=f"weighs precision, {n:,} of each"),
     ]
 
 
 def classes(one: Subject) -> list[Value]:
     """What the classifier sees in the samples: how many classes, how far their shares are from the reference's."""
-    _need_classes(one, "classes")
     p, q = (probabilities.argmax(axis=1) for probabilities in (one.both[1], one.data.both[1]))
     width = one.both[1].shape[1]
     share, usual = (np.bincount(c, minlength=width) / len(c) for c in (p, q))
@@ -168,121 +213,173 @@ def classes(one: Subject) -> list[Value]:
     with np.errstate(divide="ignore"):
         divergence = float((share[seen] * np.log(share[seen] / usual[seen])).sum())
     return [
-        one.compared("classes", int(seen.sum()), note=f"{int((usual > 0).sum())} in {one.data.reference.split}"),
+        one.compared("classes", int(seen.sum()), note=f"{int((usual > 0).sum())} in the split{_accuracy(one)}"),
         one.compared("class_divergence", divergence, note="KL of class shares to the split's, nats"),
         one.compared("confidence", one.both[1].max(axis=1).mean(), note="mean of the largest class probability"),
     ]
 
 
+def _accuracy(one: Subject) -> str:
+    accuracy = one.data.extractor and one.data.extractor.accuracy
+    return f"; the classifier's test accuracy {accuracy:.2%}" if accuracy else ""
+
+
+def mixture_modes(one: Subject) -> list[Value]:
+    _, centres = _toy(one)(jax.random.key(0), 1)
+    sd = _toy(one).__kwdefaults__["sd"]
+    found, good = modes.mode_coverage(one.drawn, np.asarray(centres), sd)
+    return [
+        one.compared("modes", found, PIXELS, note=f"of {len(centres)}"),
+        one.compared("high_quality", good, PIXELS, note="within 3 sd of a centre; perfect draws: 0.989"),
+        one.compared("mode_divergence", modes.mode_divergence(one.drawn, np.asarray(centres)), PIXELS, note="nats"),
+    ]
+
+
+def _toy(one: Subject) -> Any:
+    return getattr(toy, one.data.train.name)
+
+
 def parzen_likelihood(one: Subject) -> list[Value]:
     data = one.data
     held, chosen = (data.validation, "validation") if data.validation is not None else (data.train, "training")
-    found = parzen.parzen_estimate(
-        one.drawn,
-        as_float(held.x[:VALIDATION]),
-        as_float(data.reference.x),
-        count=one.samples,
-        validation_count=min(VALIDATION, len(held)),
-    )
-    note = f"nats; sigma {found.sigma:.3g} by the first {min(VALIDATION, len(held)):,} {chosen} images"
-    return [
-        one.compared(
-            "parzen_log_likelihood",
-            found.mean,
-            error=found.standard_error,
-            over=f"{len(data.reference):,} examples",
-            note=note,
-        )
-    ]
+    count = min(VALIDATION, len(held))
+    images = as_float(held.x[:count]), as_float(data.reference.x)
+    found = parzen.parzen_estimate(one.drawn, *images, count=one.ask.samples, validation_count=count)
+    note = f"nats; sigma {found.sigma:.3g} by the first {count:,} {chosen} images"
+    over = f"{len(data.reference):,} examples"
+    return [one.compared("parzen_log_likelihood", found.mean, PIXELS, error=found.standard_error, over=over, note=note)]
 
 
 def memorisation(one: Subject) -> list[Value]:
     found = neighbors.memorisation(one.drawn, as_float(one.data.train.x), as_float(one.data.reference.x))
-    split = f"{one.data.train.split} ({len(one.data.train):,})"
-    note = f"distance to the nearest training example over that of {one.data.reference.split}; copies: 0"
-    return [Value("distance_ratio", found.ratio, one.samples, split, note=note)]
+    split, n = f"{one.data.train.split} ({len(one.data.train):,})", one.ask.samples
+    return [
+        Value("distance_ratio", found.ratio, n, split, note="to the nearest example, over test's; copies: 0"),
+        Value("nearer", found.nearer, n, split, note="P(nearer than a test example); fresh draws: 0.5, copies: 1"),
+    ]
 
 
 def importance(one: Subject) -> list[Value]:
-    """-L_k of Burda et al. 2015, section 5, and the ELBO's parts, of the first examples of the reference."""
-    module, config, state = one.algorithm, one.config, one.state
-    if not hasattr(module, "log_weights"):
-        raise ValueError(
-            f"likelihood needs an encoder's proposal, which {module.__name__} lacks: ask for parzen, or for ais "
-            "with sigma."
+    """L_k of Burda et al. 2015, eq. 8, and the ELBO's parts, of the first examples of the reference."""
+    x, found = one.targets, dict[str, list[np.ndarray]]()
+    for start in range(0, len(x), EXAMPLES):
+        block = x[start : start + EXAMPLES]
+        mean, log_var = one.algorithm.encode(one.config, one.state, block)
+        keys = (jax.random.fold_in(one.key(purpose), start) for purpose in ("likelihood", "elbo"))
+        bound = likelihood.importance_log_likelihood(
+            one.density, block, mean, log_var, next(keys), samples=one.ask.draws
         )
-    x = one.data.reference.x[: one.examples]
-    binarize, draw = jax.random.split(one.key)
-    bounds, parts, means = [], [], []
-    for rows in steps(len(x), EXAMPLES, f"likelihood, {one.draws:,} draws", one.data.progress):
-        block = jnp.asarray(x[rows.start : rows.stop])
-        target = module.targets(config, block, jax.random.fold_in(binarize, rows.start))
-        weights_key, elbo_key = jax.random.split(jax.random.fold_in(draw, rows.start))
-        bounds.append(losses.iwae_bound(module.log_weights(config, state, target, weights_key, one.draws)))
-        parts.append(module.elbo(config, state, {"x": target}, elbo_key))
-        means.append(module.encode(config, state, target)[0])
-    columns = {"log_likelihood": bounds} | {n: [p[n] for p in parts] for n in ("elbo", "kl")}
-    n, found = len(x), []
-    for name, each in columns.items():
-        values = np.concatenate([np.asarray(v) for v in each]).astype(np.float64)
-        note = f"nats; importance weighted, k={one.draws:,}" if name == "log_likelihood" else "nats"
-        split = one.data.reference.split
-        error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None
-        found.append(Value(name, float(values.mean()), n, split, error=error, over=f"{n:,} examples", note=note))
-    if n > 1:
-        units = likelihood.active_units(np.concatenate([np.asarray(m) for m in means]))
-        found.append(Value("active_units", float(units), n, one.data.reference.split, note=f"of {config.latents}"))
-    return found
+        terms = likelihood.elbo_terms(one.density, block, mean, log_var, next(keys))
+        for name, value in {"log_likelihood": bound, "elbo": terms["elbo"], "kl": terms["kl"], "mean": mean}.items():
+            found.setdefault(name, []).append(np.asarray(value))
+    means = np.concatenate(found.pop("mean"))
+    rows = [
+        _likelihood(one, name, np.concatenate(each), f"k={one.ask.draws:,}; " if name == "log_likelihood" else "")
+        for name, each in found.items()
+    ]
+    if len(x) > 1:
+        units = float(likelihood.active_units(means))
+        rows.append(Value("active_units", units, len(x), one.data.reference.split, note=f"of {one.config.latents}"))
+    return rows
 
 
 def annealed(one: Subject) -> list[Value]:
-    """Wu et al. 2017: AIS for any decoder; those without a likelihood of their own get N(G(z), sigma^2 I)."""
-    module, config, state = one.algorithm, one.config, one.state
-    x = one.data.reference.x[: one.examples]
-    target_key, key = jax.random.split(one.key)
-    if hasattr(module, "log_likelihood"):
-        target, what = module.targets(config, jnp.asarray(x), target_key), "the model's own likelihood"
-
-        def density(z: jax.Array, x: jax.Array) -> jax.Array:
-            return module.log_likelihood(config, state, z, x)
-    else:
-        if one.sigma is None:
-            raise ValueError(f"{module.__name__} has no likelihood of its own: give sigma, that of N(G(z), sigma^2 I).")
-        target, what = jnp.asarray(as_float(x)), f"N(G(z), {one.sigma:g}^2 I)"
-        log_var = 2 * float(np.log(one.sigma))
-
-        def density(z: jax.Array, x: jax.Array) -> jax.Array:
-            return losses.gaussian_log_prob(module.decode_standard(config, state, z), log_var, x)
-
-    values = []
-    for rows in steps(len(x), EXAMPLES, "ais, blocks of examples", one.data.progress):
-        own = jax.random.fold_in(key, rows.start)
-        block = target[rows.start : rows.stop]
-        found = ais.ais_log_likelihood(density, block, own, latents=config.latents, progress=one.data.progress)
-        values.append(np.asarray(found))
-    value = np.concatenate(values).astype(np.float64)
-    n, note = len(x), f"nats; a stochastic lower bound, 16 chains, 1,000 distributions; {what}"
-    error = float(value.std(ddof=1) / np.sqrt(n)) if n > 1 else None
-    split = one.data.reference.split
-    return [Value("ais_log_likelihood", float(value.mean()), n, split, error=error, over=f"{n:,} examples", note=note)]
+    """Wu et al. 2017: a lower bound by AIS, for any decoder."""
+    x, found = one.targets, list[np.ndarray]()
+    for start in range(0, len(x), EXAMPLES):
+        settings = _annealing(one, f"ais-{start}")
+        key = jax.random.fold_in(one.key("ais"), start)
+        found.append(np.asarray(ais.ais_log_likelihood(one.density, x[start : start + EXAMPLES], key, **settings)))
+    return [_likelihood(one, "ais_log_likelihood", np.concatenate(found), _chains(one))]
 
 
-def _need_classes(one: Subject, metric: str) -> None:
-    if one.data.extractor is None:
-        raise ValueError(f"{metric} needs a classifier's probabilities, but the network is {PIXELS}: give a network.")
+def gap(one: Subject) -> list[Value]:
+    """BDMC: how far apart AIS's lower and upper bounds are on examples that the model itself made."""
+    n = min(EXAMPLES, one.ask.examples)
+
+    def simulate(key: jax.Array, z: jax.Array) -> jax.Array:
+        mean: jax.Array = one.algorithm.decode_standard(one.config, one.state, z)
+        if one.has_likelihood:
+            return jax.random.bernoulli(key, mean).astype(jnp.float32)
+        return mean + (one.ask.sigma or 1) * jax.random.normal(key, mean.shape)
+
+    found = ais.bdmc_gap(one.density, simulate, one.key("bdmc"), n=n, **_annealing(one, "bdmc"))
+    return [_likelihood(one, "bdmc_gap", np.asarray(found), _chains(one), split="simulated")]
 
 
-MEASURES: dict[str, Callable[[Subject], list[Value]]] = {
-    "frechet": frechet_distance,
-    "frechet_infinity": frechet_infinity,
-    "kernel": kernel_distance,
-    "inception": inception_score,
-    "pr": precision_recall,
-    "dc": density_coverage,
-    "prd": prd_scores,
-    "classes": classes,
-    "parzen": parzen_likelihood,
-    "memory": memorisation,
-    "likelihood": importance,
-    "ais": annealed,
+def _annealing(one: Subject, name: str) -> dict[str, Any]:
+    return {
+        "latents": one.config.latents,
+        "chains": one.ask.chains,
+        "distributions": one.ask.distributions,
+        "workdir": one.workdir and one.workdir / name,
+    }
+
+
+def _chains(one: Subject) -> str:
+    return f"{one.ask.chains} chains, {one.ask.distributions:,} distributions; "
+
+
+def _likelihood(one: Subject, name: str, values: np.ndarray, how: str, split: str | None = None) -> Value:
+    values, n = values.astype(np.float64), len(values)
+    error = float(values.std(ddof=1) / np.sqrt(n)) if n > 1 else None
+    where, over = split or one.data.reference.split, f"{n:,} examples"
+    return Value(name, float(values.mean()), n, where, error=error, over=over, note=f"nats; {how}{one.observed}")
+
+
+def _needs_classes(one: Subject) -> str:
+    return "" if one.data.extractor else f"the network is {PIXELS}, which knows no classes: give a network"
+
+
+def _needs_images(one: Subject) -> str:
+    return (
+        "" if one.data.reference.x.ndim == 4 else "the data are vectors, and its grid of widths is for images in [0, 1]"
+    )
+
+
+def _needs_mixture(one: Subject) -> str:
+    return "" if hasattr(toy, one.data.train.name) else "the data are no mixture with known modes (ring, grid)"
+
+
+def _needs_density(one: Subject) -> str:
+    name = one.algorithm.__name__
+    missing = not one.has_likelihood and one.ask.sigma is None
+    return f"{name} has no likelihood of its own: give sigma, the deviation of N(G(z), sigma^2 I)" if missing else ""
+
+
+def _needs_encoder(one: Subject) -> str:
+    if not hasattr(one.algorithm, "encode"):
+        return f"{one.algorithm.__name__} has no encoder to propose latents: ask for parzen, or for ais with sigma"
+    return _needs_density(one)
+
+
+def _needs_simulation(one: Subject) -> str:
+    if one.has_likelihood and one.config.likelihood != "bernoulli":
+        return f"examples are simulated of a Bernoulli decoder or with sigma, not of {one.config.likelihood}"
+    return _needs_density(one)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+    """values: one seed's; missing: why they cannot be had of it, "" where they can."""
+
+    values: Callable[[Subject], list[Value]]
+    missing: Callable[[Subject], str] = lambda _: ""
+
+
+MEASURES = {
+    "frechet": Measure(frechet_distance),
+    "frechet_infinity": Measure(frechet_infinity),
+    "kernel": Measure(kernel_distance),
+    "inception": Measure(inception_score, _needs_classes),
+    "pr": Measure(precision_recall),
+    "dc": Measure(density_coverage),
+    "prd": Measure(prd_scores),
+    "classes": Measure(classes, _needs_classes),
+    "modes": Measure(mixture_modes, _needs_mixture),
+    "parzen": Measure(parzen_likelihood, _needs_images),
+    "memory": Measure(memorisation),
+    "likelihood": Measure(importance, _needs_encoder),
+    "ais": Measure(annealed, _needs_density),
+    "bdmc": Measure(gap, _needs_simulation),
 }
