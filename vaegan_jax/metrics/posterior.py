@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from vaegan_jax import hmc
 from vaegan_jax.metrics import inputs
-from vaegan_jax.metrics.ais import ROWS, evaluator, schedule
+from vaegan_jax.metrics.ais import ROWS, schedule
 from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
 
 LATENTS = 4  # "less than 5 dimensions"
@@ -127,7 +127,7 @@ def _run(
     rows: int,
 ) -> hmc.Chains:
     """Chains from z [L, B, K] through one transition at each of betas."""
-    evaluate = evaluator(log_likelihood, x, rows)
+    evaluate = hmc.evaluator(log_likelihood, x, rows)
 
     def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array]) -> tuple[hmc.Chains, jax.Array]:
         chains, steps = state
