@@ -7,6 +7,7 @@ import pytest
 from scipy.special import logsumexp
 
 from tests.metrics.linear_gaussian import Linear
+from vaegan_jax import logs
 from vaegan_jax.metrics import ais
 
 MODEL = Linear(12, 5, 0.1, B=64)
@@ -219,11 +220,13 @@ def test_the_reverse_chains_follow_the_forward_steps_from_the_last_one_on(key, m
     np.testing.assert_allclose([move[0] for move in moves[:8]], ais.schedule(9)[1:], rtol=1e-6)
 
 
-def test_progress_is_on_stderr_unless_refused(key, capsys):
-    estimate(jax.random.clone(key), distributions=30)
+def test_progress_is_on_stderr_unless_refused(key, capsys, monkeypatch):
+    monkeypatch.setattr(logs, "PATIENCE", -1.0)
+    estimate(jax.random.clone(key), distributions=30, block=10)
     assert not capsys.readouterr().err
-    estimate(key, distributions=30, progress=True)
-    assert "step 29/29" in capsys.readouterr().err
+    estimate(key, distributions=30, block=10, progress=True)
+    err = capsys.readouterr().err
+    assert err.startswith("ais, blocks of 10 distributions  step 1/3") and "step 3/3" in err
 
 
 @pytest.mark.parametrize(

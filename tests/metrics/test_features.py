@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import classifier, data, fit
+from vaegan_jax import classifier, data, fit, logs
 from vaegan_jax.data import cache
 from vaegan_jax.metrics import features
 
@@ -89,7 +89,7 @@ def test_any_size_still_has_one_or_three_channels(x):
 def test_progress_comes_with_patience_alone(x, monkeypatch, capsys):
     PLAIN.features(x)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(features, "PATIENCE", -1.0)
+    monkeypatch.setattr(logs, "PATIENCE", -1.0)
     PLAIN.features(x, progress=False)
     assert capsys.readouterr().err == ""
     PLAIN.features(x)

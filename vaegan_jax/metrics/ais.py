@@ -25,7 +25,6 @@ block's length changes nothing, to the last bit. With `workdir` the chains are s
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +130,7 @@ def ais_log_likelihood(
         rows: how many chains times examples go through the decoder at once, B at least.
         workdir: where ais.npz keeps the chains, and the step of each distribution [T, B]. Called again with the same arguments, the run goes on from it, or
             returns at once where it had ended; another problem's file is refused.
-        progress: whether to report on stderr.
+        progress: whether what takes long is reported on stderr (`logs.steps`).
 
     Raises ValueError for settings outside their range, x that is not floating point or has NaN or infinity, a raw key,
     a log_likelihood of another shape or not finite under the prior, and a workdir that holds another run.
@@ -245,15 +244,14 @@ def _anneal(
             steps = jnp.zeros((len(betas), len(x))).at[0].set(first)
         index, state = 0, _State(start, steps, jnp.zeros(z.shape[:2]))
     total = len(increments)
-    stream = None if run.progress else io.StringIO()
-    with logs.progress(total, initial=index, description=name, stream=stream) as bar:
-        while index < total:
-            end = min(index + run.block, total)
-            state = _advance(log_likelihood, x, state, temperatures, increments, run_key, index, end, **fixed)
-            index = end
+    starts = range(index, total, run.block)
+    with logs.quiet(not run.progress):
+        for i in logs.steps(len(starts), f"{name}, blocks of {run.block} distributions"):
+            end = min(starts[i] + run.block, total)
+            state = _advance(log_likelihood, x, state, temperatures, increments, run_key, starts[i], end, **fixed)
+            jax.block_until_ready(state)
             if file:
-                file.write(index, state)
-            bar.update(index, {"acceptance": state.chains.acceptance.mean()})
+                file.write(end, state)
     return state
 
 

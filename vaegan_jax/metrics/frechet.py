@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import logs
 from vaegan_jax.metrics import inputs
 
 ENOUGH = 2048  # examples under which a distance says more about their number than about the model
@@ -93,7 +94,12 @@ def frechet_infinity(
     rng = np.random.default_rng(seed)
     target = _Gaussian.from_moments(reference.mu, reference.sigma)
     counts = np.linspace(smallest, N, sizes).astype(int)
-    found = np.array([_distance(_Gaussian.of(features[rng.permutation(N)[:count]]), target) for count in counts])
+    found = np.array(
+        [
+            _distance(_Gaussian.of(features[rng.permutation(N)[: counts[i]]]), target)
+            for i in logs.steps(sizes, "Frechet distances, numbers of examples")
+        ]
+    )
     slope, value = np.polyfit(1 / counts, found, 1)
     return Extrapolation(float(value), float(slope), counts, found)
 
