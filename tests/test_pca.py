@@ -8,7 +8,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as Reference  # noqa: N811
 
-from vaegan_jax import data, fit, nets, pca, vae
+from vaegan_jax import fit, nets, pca, vae
 from vaegan_jax.optimizer import Optimizer
 
 
@@ -138,11 +138,9 @@ def test_data_without_noise_are_refused(x: np.ndarray, shift: float) -> None:
 
 
 @pytest.mark.slow
-def test_mnist() -> None:
+def test_mnist(mnist) -> None:
     """30 components, fitted on 60,000: Hinton & Salakhutdinov 2006's 13.87, and 394.6 nats a test image."""
-    train, test = (
-        np.float32(data.load("mnist", split).x.reshape(-1, 784) / np.float32(255)) for split in ("train", "test")
-    )
+    train, test = (np.float32(mnist(split).x.reshape(-1, 784) / np.float32(255)) for split in ("train", "test"))
     model = pca.fit(train, 30)
     error = ((test - model.inverse(model.transform(test))) ** 2).sum(axis=1)
     assert error.mean() == pytest.approx(13.87, abs=0.01)
