@@ -107,16 +107,20 @@ def test_the_sizes_are_evenly_spaced_and_the_seed_draws_the_subsets() -> None:
     assert (other.distances[:-1] != found.distances[:-1]).all()  # the last holds all examples
 
 
-def test_sizes_that_leave_the_line_warn() -> None:
-    x, wide = np.random.default_rng(7).normal(size=(4000, 3)), Statistics(np.zeros(3), np.eye(3))
+def test_sizes_that_leave_the_line_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, exact = np.random.default_rng(7).normal(size=(4000, 3)), Statistics(np.zeros(3), np.eye(3))
     with pytest.warns(UserWarning, match="The smallest size, 400, is below 2,048: with fewer"):
-        frechet_infinity(x, wide, sizes=2)
+        frechet_infinity(x, exact, sizes=2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        frechet_infinity(x, wide, sizes=2, smallest=2048)
-    x = np.random.default_rng(8).normal(size=(2200, 2100)).astype(np.float32)
-    with pytest.warns(UserWarning, match="The smallest size, 2,060, is below 2,100"):
-        frechet_infinity(x, Statistics(np.zeros(2100), np.eye(2100)), sizes=2, smallest=2060)
+        frechet_infinity(x, exact, sizes=2, smallest=2048)
+    monkeypatch.setattr(frechet, "ENOUGH", 10)
+    x, exact = np.random.default_rng(8).normal(size=(100, 30)), Statistics(np.zeros(30), np.eye(30))
+    with pytest.warns(UserWarning, match="The smallest size, 29, is below 30"):
+        frechet_infinity(x, exact, sizes=2, smallest=29)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frechet_infinity(x, exact, sizes=2, smallest=30)
 
 
 def test_features_and_reference_of_two_networks_are_refused() -> None:
