@@ -214,13 +214,9 @@ def _distance(a: _Gaussian, b: _Gaussian) -> float:
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance (N - 1), centred before squaring, in blocks."""
-    mu = sum(block.sum(axis=0) for block in inputs.blocks(x)) / len(x)
-    sigma = np.zeros((x.shape[1], x.shape[1]))
-    for block in inputs.blocks(x):
-        centred = block - mu
-        sigma += centred.T @ centred
-    return mu, sigma / (len(x) - 1)
+    """Mean and covariance, divided by N - 1."""
+    mu, scatter = inputs.moments(x)
+    return mu, scatter / (len(x) - 1)
 
 
 def _gaussian(first: str, mu: ArrayLike, second: str, sigma: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
