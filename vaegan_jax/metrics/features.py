@@ -43,6 +43,8 @@ class Extractor:
     """Images that go through the network at once."""
     accuracy: float | None = None
     """On its data set's test images, in [0, 1], where it was trained here."""
+    digest: str = ""
+    """sha256 of its weights, for keys of caches: the same weights, the same digest; "" if it is not known."""
 
     def features(self, x: ArrayLike, *, progress: bool = True) -> np.ndarray:
         """x [N, H, W, C], uint8 in [0, 255] or float in [0, 1] -> float32 [N, D].
@@ -123,7 +125,8 @@ RECIPES = {
     "mnist": _recipe(3_750),
     "fashion_mnist": _recipe(5_600, shift=1, flip=True),
 }
-"""Eight and twelve epochs."""
+"""Eight epochs of MNIST, twelve of Fashion-MNIST. Test accuracies measured with them, one seed each: MNIST 99.50 %,
+Fashion-MNIST 93.67 %, digits 98.83 % (of 256 images)."""
 
 
 def classifier(
@@ -170,7 +173,17 @@ def classifier(
         functools.partial(_forward, config, trained.state),
         (H, W, C),
         accuracy=float(json.loads(result.read_text())["accuracy"]),
+        digest=weights_digest(trained.state.model.variables()),
     )
+
+
+def weights_digest(weights: Any) -> str:
+    """sha256 over every array of a tree: its name, dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(weights):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @functools.partial(jax.jit, static_argnums=0)
