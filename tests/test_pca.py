@@ -124,7 +124,9 @@ def test_bad_data(x: np.ndarray) -> None:
         pca.fit(x[:1], 2)
 
 
-@pytest.mark.parametrize(("name", "function", "width"), [("x", "transform", 12), ("x", "log_likelihood", 12), ("z", "inverse", 2)])
+@pytest.mark.parametrize(
+    ("name", "function", "width"), [("x", "transform", 12), ("x", "log_likelihood", 12), ("z", "inverse", 2)]
+)
 def test_bad_data_for_a_model(x: np.ndarray, name: str, function: str, width: int) -> None:
     method = getattr(pca.fit(x, 2), function)
     good = np.ones((3, width))

@@ -10,7 +10,7 @@ from tests.metrics.linear_gaussian import Linear
 from vaegan_jax import logs
 from vaegan_jax.metrics import ais
 
-MODEL = Linear(12, 5, 0.1, B=64)
+MODEL = Linear(12, 5, 0.1)
 SMALL = Linear(6, 2, 0.3, B=3)
 
 
@@ -19,25 +19,13 @@ def estimate(key, model=SMALL, **settings):
     return ais.ais_log_likelihood(model.log_likelihood, model.x.astype(np.float32), key, **settings)
 
 
-def test_500_distributions_are_within_a_tenth_of_a_nat(key):
-    error = estimate(key, MODEL, distributions=500) - MODEL.exact()
-    assert abs(float(error.mean())) < 0.1
-    assert float(np.abs(error).mean()) < 0.4
-
-
-def test_the_sandwich_holds_and_closes(key):
-    """Few distributions: lower < exact < upper by far; many: both come near."""
-    gaps = []
-    for distributions, margin in ((8, 0.3), (500, -0.06)):
-        found = ais.bdmc(
-            MODEL.log_likelihood, MODEL.simulate, jax.random.fold_in(key, distributions), latents=5, n=64,
-            distributions=distributions, progress=False,
-        )  # fmt: skip
-        exact = MODEL.exact(found.x)
-        assert float((exact - found.lower).mean()) > margin
-        assert float((found.upper - exact).mean()) > margin
-        gaps.append(float(found.gap.mean()))
-    assert gaps[1] < 0.25 < 1 < gaps[0]
+def test_500_distributions_are_within_a_tenth_of_a_nat_and_the_sandwich_holds(key):
+    found = ais.bdmc(MODEL.log_likelihood, MODEL.simulate, key, latents=5, n=64, distributions=500, progress=False)
+    exact = MODEL.exact(found.x)
+    assert float(np.abs(found.lower - exact).mean()) < 0.4
+    assert -0.06 < float((exact - found.lower).mean()) < 0.1
+    assert -0.06 < float((found.upper - exact).mean()) < 0.15
+    assert float(found.gap.mean()) < 0.25
 
 
 def test_the_weights_are_unbiased(key):
@@ -47,11 +35,11 @@ def test_the_weights_are_unbiased(key):
         progress=False,
     )  # fmt: skip
     exact = SMALL.exact(found.x)
-    for log_ratio in (found.lower - exact, exact - found.upper):
-        ratio = np.exp(np.float64(log_ratio))
+    for log_ratio in (np.float64(found.lower) - exact, exact - np.float64(found.upper)):
+        ratio = np.exp(log_ratio)
         error = ratio.std() / np.sqrt(len(ratio))
         assert abs(ratio.mean() - 1) < 4 * error < 0.06
-        assert np.float64(log_ratio).mean() < -0.1  # by far no exact weights
+        assert log_ratio.mean() < -0.1  # by far no exact weights
 
 
 def test_the_gap_is_the_sandwichs(key):

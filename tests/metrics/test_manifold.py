@@ -96,7 +96,7 @@ def test_bad_input(function) -> None:
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_10000_normal_vectors_in_1000_dimensions() -> None:
-    """Naeem et al. 2020's README: .4772, .4705, 1.0555, .9735. Over three seeds the authors' code has these means and sds.
+    """Naeem et al. 2020's README: .4772, .4705, 1.0555, .9735. Here are means and sds over three seeds.
 
     Of one law, so density is 1 and coverage 1 - 2^-5 in expectation.
     """

@@ -46,7 +46,8 @@ def test_parts_change_nothing_and_one_program_serves_all(key, monkeypatch):
 
     def run(parts):
         monkeypatch.setattr(posterior, "PARTS", parts)
-        return posterior.posterior_samples(log_likelihood, X, jax.random.clone(key), latents=3, samples=4, transitions=23)
+        settings = {"latents": 3, "samples": 4, "transitions": 23}
+        return posterior.posterior_samples(log_likelihood, X, jax.random.clone(key), **settings)
 
     whole, first = run(1), len(traces)
     for parts in (2, 7, 1000):

@@ -19,7 +19,8 @@ at .05 (20 features) they are .16 low and 2,000 are .03 low.
 Shapes: B examples, C chains for each (forward, the pilots come before them), K latents, T distributions.
 
 One compiled program for each direction runs any block of distributions, and distribution t takes fold_in(key, t): the
-block's length changes nothing, to the last bit. With `workdir` the chains are saved after each block and a second call goes on.
+block's length changes nothing, to the last bit. With `workdir` the chains are saved after each block and a second call
+goes on.
 """
 
 import dataclasses
@@ -128,8 +129,8 @@ def ais_log_likelihood(
             far from right for the first of the distributions.
         block: distributions in each call of the compiled program; after each, the state is saved.
         rows: how many chains times examples go through the decoder at once, B at least.
-        workdir: where ais.npz keeps the chains, and the step of each distribution [T, B]. Called again with the same arguments, the run goes on from it, or
-            returns at once where it had ended; another problem's file is refused.
+        workdir: where ais.npz keeps the chains and each distribution's steps [T, B]. Called again with the same
+            arguments, the run goes on from it, or returns at once where it had ended; it refuses another problem's file.
         progress: whether what takes long is reported on stderr (`logs.steps`).
 
     Raises ValueError for settings outside their range, x that is not floating point or has NaN or infinity, a raw key,

@@ -108,8 +108,8 @@ def frechet_infinity(
     least = max(ENOUGH, reference.mu.size)
     if smallest < least:
         warnings.warn(
-            f"The smallest size, {smallest:,}, is below {least:,}: with fewer examples than 2,048, or than features, the "
-            "distances leave the line over 1 / N. Give more examples, or a larger `smallest`.",
+            f"The smallest size, {smallest:,}, is below {least:,}: with fewer examples than 2,048, or than features, "
+            "the distances leave the line over 1 / N. Give more examples, or a larger `smallest`.",
             stacklevel=2,
         )
     rng = np.random.default_rng(seed)

@@ -109,7 +109,7 @@ def positive(name: str, value: float) -> float:
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [D] and scatter [D, D], the sum of (x - mean)(x - mean)^T over examples: float64, centred before squaring."""
+    """Mean [D] and scatter [D, D], the sum of (x - mean)(x - mean)^T: float64, centred before it is squared."""
     mean = sum(block.sum(axis=0) for block in blocks(x)) / len(x)
     scatter = np.zeros((x.shape[1], x.shape[1]))
     for block in blocks(x):

@@ -115,7 +115,8 @@ def stacked_probabilities(classifier: "Extractor", samples: ArrayLike, *, progre
     if x.ndim != 4 or x.shape[3] != 3:
         raise ValueError(f"samples has shape {x.shape}: give stacked images, [N, H, W, 3].")
     N, H, W, _ = x.shape
-    return classifier.probabilities(x.transpose(0, 3, 1, 2).reshape(3 * N, H, W, 1), progress=progress).reshape(N, 3, -1)
+    channels = x.transpose(0, 3, 1, 2).reshape(3 * N, H, W, 1)
+    return classifier.probabilities(channels, progress=progress).reshape(N, 3, -1)
 
 
 def uniform_floor(n: int, modes: int) -> tuple[float, float]:
@@ -125,7 +126,7 @@ def uniform_floor(n: int, modes: int) -> tuple[float, float]:
 
 
 def floor(n: int, probabilities: ArrayLike) -> tuple[float, float]:
-    """(modes found, KL to uniform in nats) expected of n draws with the modes' probabilities [M]: exact, not simulated.
+    """(modes found, KL to uniform in nats) expected of n draws over modes of these probabilities [M]: exact, not simulated.
 
     The sum of 1 - (1 - p)^n, and log M + the sum of E[(c / n) log(c / n)] with c ~ Binomial(n, p).
     Raises ValueError for n below 1 and for what are no probabilities.
