@@ -128,7 +128,7 @@ def _bound(
     log_weight: Callable[..., jax.Array], given: tuple[jax.Array, ...], key: jax.Array, samples: int, draws: int
 ) -> jax.Array:
     """log of the mean of log_weight(fold_in(key, i), *given) over i < samples, `draws` of them at a time."""
-    sums = jnp.full(len(given[0]), -jnp.inf), jnp.zeros(len(given[0]))
+    sums = jnp.full(len(given[0]), -jnp.inf, jnp.float32), jnp.zeros(len(given[0]), jnp.float32)
     for first, end in _spans(samples, draws, "importance weights, parts of the draws"):
         sums = jax.block_until_ready(_add_weights(log_weight, given, sums, key, samples, first, end, draws))
     top, total = sums
@@ -171,7 +171,7 @@ def _reconstruction(
     draws: int,
 ) -> jax.Array:
     """The mean of log p(x | z) over draws from q: [B]."""
-    total = jnp.zeros(len(x))
+    total = jnp.zeros(len(x), jnp.float32)
     for first, end in _spans(samples, draws, "ELBO, parts of the draws"):
         total = jax.block_until_ready(
             _add_values(log_likelihood, x, mean, log_var, total, key, samples, first, end, draws)

@@ -126,7 +126,7 @@ def uniform_floor(n: int, modes: int) -> tuple[float, float]:
 
 
 def floor(n: int, probabilities: ArrayLike) -> tuple[float, float]:
-    """(modes found, KL to uniform in nats) expected of n draws over modes of these probabilities [M]: exact, not simulated.
+    """(modes found, KL to uniform in nats) expected of n draws over modes of these probabilities [M]; not simulated.
 
     The sum of 1 - (1 - p)^n, and log M + the sum of E[(c / n) log(c / n)] with c ~ Binomial(n, p).
     Raises ValueError for n below 1 and for what are no probabilities.
