@@ -130,7 +130,7 @@ def ais_log_likelihood(
         block: distributions in each call of the compiled program; after each, the state is saved.
         rows: how many chains times examples go through the decoder at once, B at least.
         workdir: where ais.npz keeps the chains and each distribution's steps [T, B]. Called again with the same
-            arguments, the run goes on from it, or returns at once where it had ended. Another problem's file is refused.
+            arguments, the run goes on from it, or returns at once if it had ended. Another problem's file is refused.
         progress: whether what takes long is reported on stderr (`logs.steps`).
 
     Raises ValueError for settings outside their range, x that is not floating point or has NaN or infinity, a raw key,
