@@ -1,7 +1,8 @@
 """Every test runs with rank promotion refused (it catches `(B, 1) - (B,)`) and with the check of key reuse on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -16,6 +17,20 @@ jax.config.update("jax_disable_most_optimizations", True)
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Callable[[str], Any]:
+    """Loads a split of MNIST; where it cannot be had, the test is skipped."""
+    from vaegan_jax import data
+
+    def load(split: str) -> Any:
+        try:
+            return data.load("mnist", split)
+        except data.DataError as error:
+            pytest.skip(f"mnist: {error}")
+
+    return load
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -221,6 +222,81 @@ def test_the_terminal_shows_a_bar_and_what_fits(
     last = re.split(r"[\r\n]+", text.strip())[-1]
     assert "compiling" in text
     assert re.fullmatch(r"\[vae\] ━{7}[━╸╺]+ step 1,000/2,000  500 steps/s  2 s left" + metrics + " *", last)
+
+
+def _walk(clock: SimpleNamespace, total: int, seconds: float, description: str = "walk") -> Iterator[int]:
+    """Steps of so many seconds each."""
+    for step in logs.steps(total, description):
+        yield step
+        clock.now += seconds
+
+
+def test_steps_are_silent_until_patience_is_over(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert list(_walk(clock, 5, 0.99)) == list(range(5))
+    assert list(_walk(clock, 5, 1.0)) == list(range(5))  # 5 s: not more
+    assert list(_walk(clock, 1, 1000)) == [0]
+    assert list(_walk(clock, 0, 1000)) == []
+    assert capsys.readouterr().err == ""
+    assert list(_walk(clock, 2, 6)) == [0, 1]
+    assert capsys.readouterr().err.splitlines() == [
+        "walk  step 1/2  6 s/step  6 s left",
+        "walk  step 2/2  6 s/step",
+    ]
+
+
+def test_the_first_line_of_steps_has_a_rate_without_the_first_steps_compilation(
+    clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for step in _walk(clock, 100, 1):
+        clock.now += 3 * (step == 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "walk  step 3/100  1 steps/s  1 min 37 s left"  # 6 s, of which compilation took 3
+    assert lines[1] == "walk  step 13/100  1 steps/s  1 min 27 s left"
+    assert lines[-1] == "walk  step 100/100  1 steps/s" and len(lines) == 11
+
+
+def test_quiet_is_quiet(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    with logs.quiet():
+        assert len(list(_walk(clock, 3, 10))) == 3
+        with logs.quiet(False):  # does not undo the outer one
+            assert len(list(_walk(clock, 3, 10))) == 3
+    with pytest.raises(KeyError), logs.quiet():
+        raise KeyError
+    assert capsys.readouterr().err == ""
+    with logs.quiet(False):
+        list(_walk(clock, 2, 10))
+    assert "step 1/2" in capsys.readouterr().err
+
+
+def test_one_progress_at_a_time(clock: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
+    """An inner loop shows its own while the outer one has not, and never after it."""
+    for _ in _walk(clock, 3, 0, "outer"):
+        list(_walk(clock, 2, 10, "inner"))
+    with logs.progress(2, description="run") as bar:
+        list(_walk(clock, 3, 10, "inner"))
+        bar.update(2)
+    names = [line.split(" step ")[0].strip() for line in capsys.readouterr().err.splitlines()]
+    assert names == ["inner", "inner", "outer", "outer", "outer", "run"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_loop_that_is_left_ends_its_progress(
+    clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, terminal: bool
+) -> None:
+    """By an error or a break: the next loop shows its own, which rich refuses while another is live."""
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(KeyError):
+        for step in _walk(clock, 9, 10, "first"):
+            if step == 3:
+                raise KeyError
+    for step in _walk(clock, 9, 10, "second"):
+        if step == 3:
+            break
+    list(_walk(clock, 9, 10, "third"))
+    for name, last in (("first", 3), ("second", 3), ("third", 9)):
+        assert name in stream.getvalue() and re.search(rf"{name}.*step {last}/9", stream.getvalue())
 
 
 @pytest.mark.parametrize(

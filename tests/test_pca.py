@@ -8,7 +8,8 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as Reference  # noqa: N811
 
-from vaegan_jax import data, fit, nets, pca, vae
+from vaegan_jax import fit, nets, pca, vae
+from vaegan_jax.metrics import inputs
 from vaegan_jax.optimizer import Optimizer
 
 
@@ -84,7 +85,7 @@ def test_inverse(x: np.ndarray) -> None:
 def test_blocks_change_nothing(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = pca.fit(x, 4)
     values = whole.log_likelihood(x)
-    monkeypatch.setattr(pca, "_BLOCK", 7)
+    monkeypatch.setattr(inputs, "_BLOCK", 7)
     blocked = pca.fit(x, 4)
     np.testing.assert_allclose(blocked.components, whole.components, atol=1e-10)
     np.testing.assert_allclose(whole.log_likelihood(x), values, rtol=1e-12)
@@ -104,7 +105,7 @@ def test_digits_with_constant_pixels() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 12, 13, 2.0, True, None])
 def test_k_is_checked(x: np.ndarray, k: object) -> None:
-    with pytest.raises(ValueError, match=rf"k is {k}: give a whole number of components from 1 to 11"):
+    with pytest.raises(ValueError, match=rf"k is {k}: give a whole number from 1 to 11, one less than the 12"):
         pca.fit(x, k)  # type: ignore[arg-type]
 
 
@@ -114,16 +115,34 @@ def test_bad_data(x: np.ndarray) -> None:
     for bad in (np.nan, np.inf):
         with pytest.raises(ValueError, match="NaN or infinite"):
             pca.fit(np.where(np.arange(12) == 3, bad, x), 2)
-    for shape in ((9,), (9, 2, 2), (0, 4)):
+    with pytest.raises(ValueError, match="x has 0 examples: 2 or more"):
+        pca.fit(np.zeros((0, 4)), 2)
+    for shape in ((9,), (9, 2, 2), (9, 0)):
         with pytest.raises(ValueError, match=r"give \[N, D\]"):
             pca.fit(np.zeros(shape), 2)
     with pytest.raises(ValueError, match="1 examples"):
         pca.fit(x[:1], 2)
-    model = pca.fit(x, 2)
-    with pytest.raises(ValueError, match=r"give \[N, 12\]"):
-        model.log_likelihood(x[:, :5])
-    with pytest.raises(ValueError, match=r"give \[N, 2\]"):
-        model.inverse(x)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "width"), [("x", "transform", 12), ("x", "log_likelihood", 12), ("z", "inverse", 2)]
+)
+def test_bad_data_for_a_model(x: np.ndarray, name: str, function: str, width: int) -> None:
+    method = getattr(pca.fit(x, 2), function)
+    good = np.ones((3, width))
+    assert np.isfinite(method(good)).all()
+    np.testing.assert_allclose(method(good.astype(np.float32)), method(good), rtol=1e-12)
+    for bad, sentence in (
+        (np.ones((3, 5)), rf"{name} has shape \(3, 5\): give \[N, {width}\]"),
+        (np.ones(width), rf"{name} has shape \({width},\): give \[N, D\]"),
+        (good.astype(int), f"{name} has dtype int64"),
+        (good.astype(complex), f"{name} has dtype complex128"),
+        (good * np.nan, f"{name} has NaN or infinite"),
+        (good * np.inf, f"{name} has NaN or infinite"),
+        (good[:0], f"{name} has 0 examples"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            method(bad)
 
 
 @pytest.mark.parametrize("shift", [0.0, 100.0])
@@ -138,11 +157,9 @@ def test_data_without_noise_are_refused(x: np.ndarray, shift: float) -> None:
 
 
 @pytest.mark.slow
-def test_mnist() -> None:
+def test_mnist(mnist) -> None:
     """30 components, fitted on 60,000: Hinton & Salakhutdinov 2006's 13.87, and 394.6 nats a test image."""
-    train, test = (
-        np.float32(data.load("mnist", split).x.reshape(-1, 784) / np.float32(255)) for split in ("train", "test")
-    )
+    train, test = (np.float32(mnist(split).x.reshape(-1, 784) / np.float32(255)) for split in ("train", "test"))
     model = pca.fit(train, 30)
     error = ((test - model.inverse(model.transform(test))) ** 2).sum(axis=1)
     assert error.mean() == pytest.approx(13.87, abs=0.01)

@@ -27,6 +27,23 @@ class Chains(NamedTuple):
     acceptance: jax.Array  # [...]: probability with which the last proposal was accepted
 
 
+def evaluator(log_likelihood: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, rows: int) -> Evaluate:
+    """z [C, B, K] -> log p(x | z) [C, B] and its gradient, for log_likelihood(z [B, K], x [B, ...]) -> [B].
+
+    Some chains at a time, so that about `rows` rows go through the decoder at once, B at least.
+    """
+
+    def one(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, pull = jax.vjp(lambda z: log_likelihood(z, x), z)
+        return value, pull(jnp.ones_like(value))[0]
+
+    def evaluate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        width = max(1, rows // z.shape[1])
+        return jax.vmap(one)(z) if width >= len(z) else jax.lax.map(one, z, batch_size=width)
+
+    return evaluate
+
+
 def start(evaluate: Evaluate, z: jax.Array) -> Chains:
     """Chains at z [..., K]."""
     return Chains(z, *evaluate(z), jnp.zeros(z.shape[:-1], z.dtype))

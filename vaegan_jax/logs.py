@@ -4,6 +4,7 @@ rich, tensorboardX and wandb are imported where they are used; nothing leaves th
 Their writers open at the first line: before it, the workdir may turn out to be another run's.
 """
 
+import contextlib
 import functools
 import json
 import math
@@ -11,7 +12,8 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
@@ -19,6 +21,8 @@ from typing import Any, Self, TextIO
 import numpy as np
 
 Writer = Callable[[int, Mapping[str, Any]], None]
+PATIENCE = 5.0  # seconds that `steps` waits before it says a word
+_silent = ContextVar("silent", default=False)  # where `steps` shows nothing: in `quiet`, and while a progress is shown
 
 
 class JsonLines:
@@ -133,15 +137,49 @@ def progress(
     description: str = "",
     stream: TextIO | None = None,
     every: float = 10.0,
+    began: float | None = None,
 ) -> "Progress":
     """`with progress(20_000, initial=0) as bar: bar.update(step, {"elbo": ...})`: steps, rate, time left, metrics.
 
     In a terminal one live line (rich); elsewhere plain lines, the first update, the last (step >= total), and between
-    them at most one in `every` seconds. `stream` is sys.stderr by default. A resumed run starts at step `initial`.
+    them at most one in `every` seconds. `stream` is sys.stderr by default. A resumed run starts at step `initial`;
+    `began` is when (time.monotonic), if the rate is to count from there rather than from the first update.
     """
     stream = sys.stderr if stream is None else stream
     terminal = bool(getattr(stream, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
-    return (_Bar if terminal else Progress)(total, initial, description, stream, every)
+    return (_Bar if terminal else Progress)(total, initial, description, stream, every, began)
+
+
+def steps(total: int, description: str) -> Iterator[int]:
+    """0, 1, ... total - 1 for a loop that may take long: `for i in steps(len(blocks), "kernel distance"): ...`.
+
+    Once a step ends more than `PATIENCE` seconds after the first one began, with others left, `progress` is shown on
+    stderr, time left included. Nothing is shown inside `quiet`, nor inside a loop or run that shows its progress.
+    """
+    began = mark = time.monotonic()
+    initial = 0
+    with contextlib.ExitStack() as held:
+        shown: Progress | None = None
+        for step in range(total):
+            yield step
+            now = time.monotonic()
+            if shown is None and now - began > PATIENCE and step + 1 < total and not _silent.get():
+                shown = held.enter_context(progress(total, initial=initial, description=description, began=mark))
+            if shown is not None:
+                shown.update(step + 1)
+            elif step == 0:
+                mark, initial = now, 1  # the first step is often compilation
+
+
+@contextlib.contextmanager
+def quiet(when: bool = True) -> Iterator[None]:
+    """`with quiet():` no `steps` shows anything inside; `with quiet(not progress):` only where `when` is true."""
+    before = _silent.get()
+    _silent.set(before or when)
+    try:
+        yield
+    finally:
+        _silent.set(before)
 
 
 class Progress:
@@ -153,19 +191,25 @@ class Progress:
 
     window = 30.0  # seconds
 
-    def __init__(self, total: int, initial: int, description: str, stream: TextIO, every: float) -> None:
+    def __init__(
+        self, total: int, initial: int, description: str, stream: TextIO, every: float, began: float | None
+    ) -> None:
         self.total, self.initial, self.description, self.stream, self.every = total, initial, description, stream, every
-        self._marks: deque[tuple[float, int]] = deque()  # (seconds, step): the window, and the mark just before it
+        # (seconds, step): the window, and the mark just before it
+        self._marks: deque[tuple[float, int]] = deque([] if began is None else [(began, initial)])
         self._shown = -math.inf
         self._pending = ""
 
     def __enter__(self) -> Self:
+        self._before = _silent.get()
+        _silent.set(True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Show the last update if it was not, so that an interrupted run says how far it came."""
+        _silent.set(self._before)
         if self._pending:
             self._print(self._pending)
 
@@ -230,7 +274,7 @@ class _Bar(Progress):
             "", total=self.total or 1, completed=self.initial if self.total else 1, text="compiling"
         )
         self._bar.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -238,6 +282,7 @@ class _Bar(Progress):
         if not self._marks:
             self._bar.update(self._task, text=self._count(self.initial))
         self._bar.stop()
+        super().__exit__(kind, error, trace)
 
     def update(self, step: int, metrics: Mapping[str, Any] | None = None) -> None:
         self._mark(time.monotonic(), step)

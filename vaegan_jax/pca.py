@@ -5,13 +5,12 @@ Tipping & Bishop 1999, "Probabilistic principal component analysis": x = W z + m
 the rest. Exact, in float64 and in NumPy. Shapes: N examples, D features, k components.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-_BLOCK = 8192  # examples converted to float64 at a time
+from vaegan_jax.metrics import inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,27 +23,28 @@ class PCA:
     noise_variance: float  # s^2, the mean of the D - k other eigenvalues
 
     def transform(self, x: ArrayLike) -> np.ndarray:
-        """Coordinates of x [N, D] along the components: [N, k]."""
-        x = _examples(x, self.mean.size)
-        return np.concatenate([(block - self.mean) @ self.components.T for block in _blocks(x)])
+        """Coordinates of x [N, D] along the components: [N, k].
+
+        Raises ValueError, as the others do, for another shape, a dtype that is not floating, NaN or infinity.
+        """
+        x = _rows("x", x, self.mean.size)
+        return np.concatenate([(block - self.mean) @ self.components.T for block in inputs.blocks(x)])
 
     def inverse(self, z: ArrayLike) -> np.ndarray:
         """The points of the subspace with coordinates z [N, k]: [N, D]; `inverse(transform(x))` is x projected."""
-        z = np.asarray(z, np.float64)
-        if z.ndim != 2 or z.shape[1] != len(self.components):
-            raise ValueError(f"z has shape {z.shape}: give [N, {len(self.components)}].")
-        return z @ self.components + self.mean
+        z = _rows("z", z, len(self.components))
+        return z.astype(np.float64) @ self.components + self.mean
 
     def log_likelihood(self, x: ArrayLike) -> np.ndarray:
         """log N(x; mean, W W^T + s^2 I) of each example of x [N, D]: [N], nats; O(N D k).
 
         In the eigenbasis the covariance is diagonal: the k eigenvalues along the components, s^2 across them.
         """
-        x = _examples(x, self.mean.size)
+        x = _rows("x", x, self.mean.size)
         k, D = self.components.shape
         log_det = np.log(self.eigenvalues).sum() + (D - k) * np.log(self.noise_variance)
         values = []
-        for block in _blocks(x):
+        for block in inputs.blocks(x):
             centred = block - self.mean
             z = centred @ self.components.T
             across = ((centred - z @ self.components) ** 2).sum(axis=1)  # not |x|^2 - |z|^2, which cancels
@@ -59,20 +59,11 @@ def fit(x: ArrayLike, k: int) -> PCA:
     Raises ValueError for another shape, integers, NaN or infinity, k outside 1..D-1, and data that span no more than k
     dimensions: their noise variance would be 0 and their likelihood infinite.
     """
-    x = _examples(x)
+    x = inputs.features("x", x, least=2)
     N, D = x.shape
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 1 <= k < D:
-        raise ValueError(
-            f"k is {k}: give a whole number of components from 1 to {D - 1}, one less than the {D} features."
-        )
-    if N < 2:
-        raise ValueError(f"x has {N} examples: a covariance needs 2 or more.")
-    mean = sum(block.sum(axis=0) for block in _blocks(x)) / N
-    covariance = np.zeros((D, D))
-    for block in _blocks(x):
-        centred = block - mean
-        covariance += centred.T @ centred
-    values, vectors = np.linalg.eigh(covariance / N)
+    k = inputs.count("k", k, 1, D - 1, f", one less than the {D} features")
+    mean, scatter = inputs.moments(x)
+    values, vectors = np.linalg.eigh(scatter / N)
     values, vectors = values[::-1], vectors[:, ::-1].T
     components = vectors[:k]
     largest = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
@@ -86,18 +77,8 @@ def fit(x: ArrayLike, k: int) -> PCA:
     return PCA(mean, np.ascontiguousarray(components * np.sign(largest)), values[:k].copy(), noise_variance)
 
 
-def _examples(x: ArrayLike, features: int | None = None) -> np.ndarray:
-    """x as a checked array [N, D] of its own floating dtype."""
-    x = np.asarray(x)
-    if x.ndim != 2 or 0 in x.shape or (features is not None and x.shape[1] != features):
-        expected = f"[N, {features}]" if features else "[N, D] with at least one example and feature"
-        raise ValueError(f"x has shape {x.shape}: give {expected} (flatten images: x.reshape(len(x), -1)).")
-    if x.dtype.kind != "f":
-        raise ValueError(f"x has dtype {x.dtype}: give floating point, for images in [0, 1] (uint8: x / 255).")
-    if not all(np.isfinite(block).all() for block in _blocks(x)):
-        raise ValueError("x has NaN or infinite entries: drop those examples first.")
-    return x
-
-
-def _blocks(x: np.ndarray) -> Iterator[np.ndarray]:
-    return (x[start : start + _BLOCK].astype(np.float64) for start in range(0, len(x), _BLOCK))
+def _rows(name: str, x: ArrayLike, width: int) -> np.ndarray:
+    """x as a checked array [N, width] of its own floating dtype."""
+    if np.ndim(x) == 2 and np.shape(x)[1] != width:
+        raise ValueError(f"{name} has shape {np.shape(x)}: give [N, {width}], as this model has {width} of them.")
+    return inputs.features(name, x)

@@ -2,11 +2,12 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import classifier, data, fit
+from vaegan_jax import classifier, data, fit, logs
 from vaegan_jax.data import cache
 from vaegan_jax.metrics import features
 
@@ -89,7 +90,7 @@ def test_any_size_still_has_one_or_three_channels(x):
 def test_progress_comes_with_patience_alone(x, monkeypatch, capsys):
     PLAIN.features(x)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(features, "PATIENCE", -1.0)
+    monkeypatch.setattr(logs, "PATIENCE", -1.0)
     PLAIN.features(x, progress=False)
     assert capsys.readouterr().err == ""
     PLAIN.features(x)
@@ -121,6 +122,7 @@ def test_it_is_trained_once_and_kept_under_its_digest(tmp_path, capsys, monkeypa
         patched.setattr(fit, "fit", lambda *_, **__: pytest.fail("it is trained again"))
         second = features.classifier("digits", cache_dir=tmp_path, recipe=RECIPE)
     assert (second.name, second.accuracy) == (first.name, first.accuracy)
+    assert second.digest == first.digest and len(first.digest) == 64
     np.testing.assert_array_equal(second.features(test.x), found)
     assert capsys.readouterr().err == ""
 
@@ -131,6 +133,20 @@ def test_it_is_trained_once_and_kept_under_its_digest(tmp_path, capsys, monkeypa
     with pytest.raises(LookupError, match="digits-cnn-") as other:
         features.classifier("digits", cache_dir=tmp_path, recipe=features.Recipe(RECIPE.config, 4))
     assert first.name not in str(other.value)
+
+
+def test_the_digest_is_of_names_shapes_and_numbers():
+    weights = {"a": np.arange(4.0), "b": {"c": np.zeros((2, 2), np.float32)}}
+    first = features.weights_digest(weights)
+    assert features.weights_digest(jax.tree.map(np.copy, weights)) == first
+    assert features.weights_digest({"b": weights["b"], "a": weights["a"]}) == first
+    others = (
+        weights | {"a": np.arange(4.0) + 1e-12},
+        weights | {"a": np.arange(4.0).reshape(2, 2)},
+        weights | {"a": np.arange(4.0).astype(np.float32)},
+        {"d": weights["a"], "b": weights["b"]},
+    )
+    assert len({features.weights_digest(other) for other in others} | {first}) == 5
 
 
 def test_a_training_that_was_cut_off_goes_on(tmp_path, monkeypatch):

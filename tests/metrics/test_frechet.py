@@ -16,7 +16,7 @@ from vaegan_jax.metrics import (
 )
 from vaegan_jax.metrics.frechet import Statistics
 
-few = pytest.mark.filterwarnings("ignore:A Frechet distance of")
+few = pytest.mark.filterwarnings("ignore:A Frechet distance of", "ignore:The smallest size")
 
 
 def _covariance(seed: int, width: int) -> np.ndarray:
@@ -85,20 +85,54 @@ def test_few_samples_warn() -> None:
         frechet_distance(x, x)
 
 
+@few
 def test_the_limit_of_many_samples_has_no_bias() -> None:
     """Against N(0, I_D) itself: |mean|^2 + |S - I|^2 / 4 has the expectation (D + D (D + 1) / 4) / N, the slope."""
-    D = 8
-    x = np.random.default_rng(6).normal(size=(20000, D))
-    found = frechet_infinity(x, Statistics(np.zeros(D), np.eye(D), 10**9, "exact"), sizes=15, seed=1)
-    assert found.sizes[0] == 2000 and found.sizes[-1] == 20000 and len(found.sizes) == len(found.distances) == 15
-    assert found.slope == pytest.approx(D + D * (D + 1) / 4, rel=0.4)
-    assert found.distances[0] > 5e-3 and abs(found.value) < 1e-3
-    again = frechet_infinity(x, Statistics(np.zeros(D), np.eye(D)), sizes=15, seed=1)
-    np.testing.assert_array_equal(again.distances, found.distances)
-    other = frechet_infinity(x, Statistics(np.zeros(D), np.eye(D)), sizes=15, seed=2)
+    D, N = 8, 2000
+    bias = (D + D * (D + 1) / 4) / N
+    exact = Statistics(np.zeros(D), np.eye(D))
+    runs = [frechet_infinity(np.random.default_rng(s).normal(size=(N, D)), exact, sizes=9) for s in range(60)]
+    assert np.mean([run.distances[-1] for run in runs]) == pytest.approx(bias, rel=0.15)  # of all N, not corrected
+    assert np.mean([run.value for run in runs]) == pytest.approx(0, abs=0.25 * bias)
+    assert np.mean([run.slope for run in runs]) == pytest.approx(bias * N, rel=0.15)
+
+
+def test_the_sizes_are_evenly_spaced_and_the_seed_draws_the_subsets() -> None:
+    x, exact = np.random.default_rng(6).normal(size=(22_000, 3)), Statistics(np.zeros(3), np.eye(3))
+    found = frechet_infinity(x, exact, sizes=15, seed=1)
+    assert found.sizes[0] == 2200 and found.sizes[-1] == 22_000 and len(found.sizes) == len(found.distances) == 15
+    assert np.ptp(np.diff(found.sizes)) <= 1
+    np.testing.assert_array_equal(frechet_infinity(x, exact, sizes=15, seed=1).distances, found.distances)
+    other = frechet_infinity(x, exact, sizes=15, seed=2)
     assert (other.distances[:-1] != found.distances[:-1]).all()  # the last holds all examples
 
 
+def test_sizes_that_leave_the_line_warn(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, exact = np.random.default_rng(7).normal(size=(4000, 3)), Statistics(np.zeros(3), np.eye(3))
+    with pytest.warns(UserWarning, match="The smallest size, 400, is below 2,048: with fewer"):
+        frechet_infinity(x, exact, sizes=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frechet_infinity(x, exact, sizes=2, smallest=2048)
+    monkeypatch.setattr(frechet, "ENOUGH", 10)
+    x, exact = np.random.default_rng(8).normal(size=(100, 30)), Statistics(np.zeros(30), np.eye(30))
+    with pytest.warns(UserWarning, match="The smallest size, 29, is below 30"):
+        frechet_infinity(x, exact, sizes=2, smallest=29)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frechet_infinity(x, exact, sizes=2, smallest=30)
+
+
+def test_features_and_reference_of_two_networks_are_refused() -> None:
+    x = np.random.default_rng(9).normal(size=(3000, 3))
+    named = statistics(x, "lenet")
+    with pytest.raises(ValueError, match="features are of 'vgg' and the reference is of 'lenet'"):
+        frechet_infinity(x, named, smallest=2500, network="vgg")
+    for reference, network in ((named, "lenet"), (named, ""), (statistics(x), "vgg")):
+        assert frechet_infinity(x, reference, smallest=2500, sizes=2, network=network).distances[-1] < 1e-9
+
+
+@few
 def test_a_shift_survives_the_limit() -> None:
     x = np.random.default_rng(7).normal(size=(8000, 4)) + np.array([1.0, 0, 0, 0])
     assert frechet_infinity(x, Statistics(np.zeros(4), np.eye(4))).value == pytest.approx(1, abs=0.08)
@@ -137,16 +171,6 @@ def test_the_cache_is_keyed_by_data_and_network(tmp_path) -> None:
         frechet.cached(tmp_path, "", "net", features)
 
 
-def test_a_distance_is_named_by_network_and_numbers() -> None:
-    x = np.random.default_rng(9).normal(size=(30, 4))
-    a, b = statistics(x, "lenet"), statistics(x[:20], "lenet")
-    assert frechet.label(a, b) == "frechet[lenet, n=30, 20]"
-    with pytest.raises(ValueError, match="'lenet' and of 'vgg' do not compare"):
-        frechet.label(a, statistics(x, "vgg"))
-    with pytest.raises(ValueError, match="do not say their network"):
-        frechet.label(statistics(x), statistics(x))
-
-
 def test_bad_features() -> None:
     x = np.random.default_rng(10).normal(size=(30, 4))
     for bad, match in (
@@ -183,8 +207,11 @@ def test_bad_statistics_and_files(tmp_path) -> None:
     with pytest.raises(ValueError, match="is no file"):
         frechet.load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no zip")
+    frechet.save(tmp_path / "whole.npz", Statistics(m, eye))
+    (tmp_path / "torn.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
+    assert (tmp_path / "torn.npz").read_bytes().startswith(b"PK")
     np.savez(tmp_path / "other.npz", mean=m)
-    for name in ("text.npz", "other.npz"):
+    for name in ("text.npz", "other.npz", "torn.npz"):
         with pytest.raises(ValueError, match="is no npz with arrays mu and sigma"):
             frechet.load(tmp_path / name)
     with pytest.raises(ValueError, match=r"does not end in \.npz"):

@@ -10,6 +10,7 @@ import pytest
 
 from experiments import convert_inception
 from vaegan_jax.metrics import inception
+from vaegan_jax.metrics.features import weights_digest
 
 pytest.importorskip("safetensors", reason="needs safetensors: pip install 'vaegan_jax[inception]'")
 
@@ -290,6 +291,7 @@ def test_a_file_comes_back_as_it_was_written(arrays, tmp_path):
     kernel = variables["params"]["Mixed_6b"]["branch7x7_2"]["conv"]["kernel"]
     assert kernel.shape == (1, 7, 128, 128)
     assert kernel[0, 2, 5, 9] == arrays["Mixed_6b.branch7x7_2.conv.weight"][9, 5, 0, 2]
+    assert inception.extractor(file).digest == weights_digest(variables)
 
 
 def test_without_the_file_one_error_says_where_to_get_it(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from tests.metrics.linear_gaussian import Linear
-from vaegan_jax import losses, vae
+from vaegan_jax import logs, losses, vae
 from vaegan_jax.metrics import likelihood
 
 MODEL = Linear(8, 3, 0.3, B=6, orthogonal=True)
@@ -45,6 +45,28 @@ def test_the_block_changes_nothing(key):
     for block in (1, 6 * 4, 6 * 7, 6 * 23):
         found = importance(jax.random.clone(key), MEAN + 0.3, WIDE, samples=299, block=block)
         np.testing.assert_allclose(found, whole, atol=2e-5)
+
+
+def test_the_draws_are_made_in_parts_that_change_nothing(key, monkeypatch, capsys):
+    """To the last bit; between two of them progress is told."""
+
+    def both():
+        bound = importance(jax.random.clone(key), MEAN + 0.3, WIDE, samples=299, block=6 * 7)  # 43 blocks
+        terms = likelihood.elbo_terms(
+            MODEL.log_likelihood, X, MEAN, WIDE, jax.random.clone(key), samples=299, block=6 * 7
+        )
+        return np.stack([bound, terms["log_likelihood"]])
+
+    whole = both()
+    for parts in (1, 4, 1000):
+        monkeypatch.setattr(likelihood, "PARTS", parts)
+        np.testing.assert_array_equal(both(), whole)
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(logs, "PATIENCE", -1.0)
+    monkeypatch.setattr(likelihood, "PARTS", 4)
+    both()
+    err = capsys.readouterr().err
+    assert "importance weights, parts of the draws  step 1/4" in err and "ELBO, parts of the draws  step 1/4" in err
 
 
 def test_a_proposal_that_misses_the_posterior_is_still_finite(key):

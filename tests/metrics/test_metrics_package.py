@@ -34,6 +34,12 @@ def test_a_metric_brings_nothing_heavy() -> None:
     assert out.stdout.strip() == "[]"
 
 
+def test_pca_brings_no_jax() -> None:
+    code = "import sys; from vaegan_jax import pca; print('jax' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
 def test_signatures_are_those_of_the_contract() -> None:
     for name, parameters in {
         "frechet_distance": ["a", "b"],

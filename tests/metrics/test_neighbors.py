@@ -27,12 +27,9 @@ def test_error_is_sklearns(digits) -> None:
 
 @pytest.mark.slow
 @pytest.mark.optimised
-def test_error_on_mnist_is_the_known_one() -> None:
+def test_error_on_mnist_is_the_known_one(mnist) -> None:
     """3.09 %, 1-NN on all 60,000 pixels, the number of every textbook."""
-    try:
-        train, test = data.load("mnist"), data.load("mnist", "test")
-    except data.DataError as error:
-        pytest.skip(f"mnist: {error}")
+    train, test = mnist("train"), mnist("test")
     assert nearest_neighbor_error(train.x, train.label, test.x, test.label) == pytest.approx(0.0309, abs=1e-9)
 
 

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 from sklearn.neighbors import KernelDensity
 
-from vaegan_jax import data
 from vaegan_jax.metrics import parzen
 
 
@@ -132,10 +131,10 @@ def test_counts_are_checked(splits: dict[str, np.ndarray], number: object) -> No
 
 
 @pytest.mark.slow
-def test_mnists_own_training_images() -> None:
+def test_mnists_own_training_images(mnist) -> None:
     """10,000 real images are a perfect sampler: 244 +- 3 nats, "true distribution 243" of Theis et al. 2016."""
     splits = {"samples": "train[:50000]", "validation": "train[50000:]", "test": "test"}
-    images = {name: np.float32(data.load("mnist", split).x / np.float32(255)) for name, split in splits.items()}
+    images = {name: np.float32(mnist(split).x / np.float32(255)) for name, split in splits.items()}
     chosen = np.random.default_rng(0).permutation(50_000)[:10_000]
     found = parzen.parzen_estimate(**images | {"samples": images["samples"][chosen]})
     assert found.sigma == pytest.approx(0.1668, abs=1e-4)

@@ -1,6 +1,7 @@
 """Appendix D's estimator where the posterior is a Gaussian known in closed form, and what it refuses."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
@@ -20,6 +21,38 @@ def test_the_samples_are_the_posteriors(key):
     np.testing.assert_allclose((z.mean(axis=0) - MODEL.mean) / sd, 0, atol=0.08)
     for b in range(5):
         np.testing.assert_allclose(np.cov(z[:, b].T) / np.outer(sd, sd), MODEL.covariance / np.outer(sd, sd), atol=0.12)
+
+
+def test_the_steps_are_frozen_for_the_second_half(key):
+    """A step that goes on following its chains would not leave the posterior invariant."""
+    z_key, key = jax.random.split(key)
+    z = jax.random.normal(z_key, (8, 5, 3))
+    x, betas = jnp.asarray(X), jnp.ones(10)
+    state = posterior._start(MODEL.log_likelihood, x, z, rows=100), jnp.full(5, 0.4)
+
+    def steps(end):
+        return posterior._advance(MODEL.log_likelihood, x, state, betas, jax.random.clone(key), 0, end, 5, 4, 100)[1]
+
+    assert (steps(4) != steps(5)).all()
+    np.testing.assert_array_equal(steps(5), steps(10))
+
+
+def test_parts_change_nothing_and_one_program_serves_all(key, monkeypatch):
+    traces = []
+
+    def log_likelihood(z, x):
+        traces.append(z.shape)
+        return MODEL.log_likelihood(z, x)
+
+    def run(parts):
+        monkeypatch.setattr(posterior, "PARTS", parts)
+        settings = {"latents": 3, "samples": 4, "transitions": 23}
+        return posterior.posterior_samples(log_likelihood, X, jax.random.clone(key), **settings)
+
+    whole, first = run(1), len(traces)
+    for parts in (2, 7, 1000):
+        np.testing.assert_array_equal(run(parts), whole)
+    assert len(traces) <= first + 3  # the check of its result's shape may look at it again
 
 
 def test_the_papers_50_samples_are_near_log_p(key):

@@ -3,26 +3,29 @@
 Neal 2001; Wu, Burda, Salakhutdinov & Grosse 2017, "On the quantitative analysis of decoder-based generative models".
 f_t(z) = p(z) p(x | z)^beta_t, beta rising from 0 to 1 along a sigmoid. A chain starts at a draw of the prior; for each
 t, log w += (beta_t - beta_{t-1}) log p(x | z), then one HMC transition that leaves f_t invariant. E[w] = p(x), so the
-log of the mean weight is a stochastic lower bound; run backwards from an exact posterior sample it is an upper one
-(Grosse et al. 2015).
+log of the mean weight is a stochastic lower bound. The reverse chain starts at an exact posterior sample and for each
+t, falling, has the transition first and the increment after it; there E[1 / w] = 1 / p(x), and minus the log of the
+mean of 1 / w is an upper bound (Grosse et al. 2015).
 
 Steps adapt to an acceptance of .65 within Wu et al.'s bounds, [1e-4, .5], but not as theirs, where a chain's step is
 multiplied by 1.02 or .98 after its own transition: that breaks E[w] = p(x), and is too slow for some hundreds of
 distributions (at 500, after a warm-up, a linear decoder of noise variance .1 came out 38 nats low). Here an example's
 step follows a few pilot chains, which carry no weight: given the pilots, the others' transitions are exactly invariant.
+The reverse chains adapt nothing. They take the forward run's step of each distribution, which owes nothing to the
+posterior sample that they start at.
 The sharper the decoder, the more distributions: at noise variance .1 (12 features, 5 latents) 500 come within .1 nat;
 at .05 (20 features) they are .16 low and 2,000 are .03 low.
 
-Shapes: B examples, C chains for each (pilots first), K latents, T distributions.
+Shapes: B examples, C chains for each (forward, the pilots come before them), K latents, T distributions.
 
-One compiled program runs any block of distributions, and distribution t takes fold_in(key, t): the block's length
-changes nothing, to the last bit. With `workdir` the chains are saved after each block and a second call goes on.
+One compiled program for each direction runs any block of distributions, and distribution t takes fold_in(key, t): the
+block's length changes nothing, to the last bit. With `workdir` the chains are saved after each block and a second call
+goes on.
 """
 
 import dataclasses
 import functools
 import hashlib
-import io
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -126,9 +129,9 @@ def ais_log_likelihood(
             far from right for the first of the distributions.
         block: distributions in each call of the compiled program; after each, the state is saved.
         rows: how many chains times examples go through the decoder at once, B at least.
-        workdir: where ais.npz keeps the chains. Called again with the same arguments, the run goes on from it, or
-            returns at once where it had ended; another problem's file is refused.
-        progress: whether to report on stderr.
+        workdir: where ais.npz keeps the chains and each distribution's steps [T, B]. Called again with the same
+            arguments, the run goes on from it, or returns at once if it had ended. Another problem's file is refused.
+        progress: whether what takes long is reported on stderr (`logs.steps`).
 
     Raises ValueError for settings outside their range, x that is not floating point or has NaN or infinity, a raw key,
     a log_likelihood of another shape or not finite under the prior, and a workdir that holds another run.
@@ -139,7 +142,7 @@ def ais_log_likelihood(
     check_log_likelihood(log_likelihood, x, latents)
     start_key, key = jax.random.split(key)
     z = jax.random.normal(start_key, (pilots + chains, len(x), latents))
-    return _anneal(run, log_likelihood, x, z, schedule(distributions), key, "ais")
+    return _log_mean(_anneal(run, log_likelihood, x, z, key, "ais").log_weight[pilots:])
 
 
 def bdmc_gap(
@@ -175,8 +178,9 @@ def bdmc(
 ) -> Sandwich:
     """Both bounds on log p(x) of n examples that the model itself made. Grosse et al. 2015; Wu et al. 2017, section 3.
 
-    z ~ N(0, I), x = simulate(key, z [n, K]) ~ p(x | z), so z is an exact sample of p(z | x): the backward chains of an
-    example all start there. log_likelihood must be the density of what simulate draws, or the bounds are of nothing.
+    z ~ N(0, I), x = simulate(key, z [n, K]) ~ p(x | z), so z is an exact sample of p(z | x): the reverse chains of an
+    example all start there. The lower bound comes first, and the reverse chains take the steps that it found: those
+    depend on x alone. log_likelihood must be the density of what simulate draws, or the bounds are of nothing.
     Settings and errors as ais_log_likelihood's; `workdir` gets lower.npz and upper.npz.
     """
     inputs.count("n", n, 1)
@@ -191,77 +195,78 @@ def bdmc(
         )
     x = check_examples(x)
     check_log_likelihood(log_likelihood, x, latents)
-    betas = schedule(distributions)
     prior = jax.random.normal(start_key, (pilots + chains, n, latents))
-    lower = _anneal(run, log_likelihood, x, prior, betas, lower_key, "lower")
-    posterior = jnp.broadcast_to(z[None], (pilots + chains, n, latents))
-    upper = -_anneal(run, log_likelihood, x, posterior, betas[::-1], upper_key, "upper")
-    return Sandwich(x, lower, upper)
+    forward = _anneal(run, log_likelihood, x, prior, lower_key, "lower")
+    posterior = jnp.broadcast_to(z[None], (chains, n, latents))
+    reverse = _anneal(run, log_likelihood, x, posterior, upper_key, "upper", forward.steps)
+    return Sandwich(x, _log_mean(forward.log_weight[pilots:]), -_log_mean(-reverse.log_weight))
+
+
+def _log_mean(log_weight: jax.Array) -> jax.Array:
+    """log of the mean weight over chains [C, B]: [B]."""
+    double = np.asarray(log_weight, np.float64)
+    return jnp.asarray(logsumexp(double, axis=0) - np.log(len(double)), jnp.float32)
 
 
 def _anneal(
-    run: _Run, log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, betas: np.ndarray, key: jax.Array, name: str
-) -> jax.Array:
-    """log of the mean weight of all but the pilots from betas[0] to betas[-1], from z [pilots + C, B, K]: [B]."""
+    run: _Run,
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    z: jax.Array,
+    key: jax.Array,
+    name: str,
+    replayed: jax.Array | None = None,
+) -> "_State":
+    """The state after all distributions, forward from draws of the prior z [pilots + C, B, K].
+
+    With `replayed`, the steps [T, B] of such a run, it is the reverse run, from posterior samples z [C, B, K].
+    """
     warm_key, run_key = jax.random.split(key)
-    given = log_likelihood, x
-    start = _start(*given, z, rows=run.rows)
-    steps = jnp.full(len(x), run.step, jnp.float32)
+    start = _start(log_likelihood, x, z, rows=run.rows)
     if not bool(jnp.isfinite(start.log_likelihood).all()):
         raise ValueError(
             "log_likelihood is NaN or infinite at a starting point of the chains: it must be finite wherever z is; "
             "check the model's parameters, and that x lies in the range that it models."
         )
-    file = None if run.workdir is None else _File.of(Path(run.workdir) / f"{name}.npz", run, x, z, betas, key, start)
+    file = None if run.workdir is None else _File.of(Path(run.workdir) / f"{name}.npz", run, x, z, key, start, replayed)
+    betas = schedule(run.distributions)
     temperatures = jnp.asarray(betas, jnp.float32)
     increments = jnp.asarray(np.diff(betas), jnp.float32)  # the differences in float64: they are small
-    fixed = {"pilots": run.pilots, "leapfrogs": run.leapfrogs, "rows": run.rows}
+    fixed = {"pilots": 0 if replayed is not None else run.pilots, "leapfrogs": run.leapfrogs, "rows": run.rows}
     found = file.read() if file else None
-    if found is None:
-        # The steps that fit the first transitions; the chains themselves stay at their exact starts.
-        steps = _warm(*given, start, steps, temperatures[1], warm_key, run.warmup, **fixed)
-        index, state = 0, _State(start, steps, jnp.zeros(z.shape[:2]))
-    else:
+    if found is not None:
         index, state = found
-    total = len(betas) - 1
-    stream = None if run.progress else io.StringIO()
-    with logs.progress(total, initial=index, description=name, stream=stream) as bar:
-        while index < total:
-            end = min(index + run.block, total)
-            state = _advance(*given, state, temperatures, increments, run_key, index, end, **fixed)
-            index = end
+    else:
+        steps = replayed
+        if steps is None:
+            # The steps that fit the first transitions; the chains themselves stay at their exact starts.
+            first = jnp.full(len(x), run.step, jnp.float32)
+            first = _warm(log_likelihood, x, start, first, temperatures[1], warm_key, run.warmup, **fixed)
+            steps = jnp.zeros((len(betas), len(x))).at[0].set(first)
+        index, state = 0, _State(start, steps, jnp.zeros(z.shape[:2]))
+    total = len(increments)
+    starts = range(index, total, run.block)
+    with logs.quiet(not run.progress):
+        for i in logs.steps(len(starts), f"{name}, blocks of {run.block} distributions"):
+            end = min(starts[i] + run.block, total)
+            state = _advance(log_likelihood, x, state, temperatures, increments, run_key, starts[i], end, **fixed)
+            jax.block_until_ready(state)
             if file:
-                file.write(index, state)
-            bar.update(index, {"acceptance": state.chains.acceptance.mean(), "leapfrog": state.steps.mean()})
-    log_weight = np.asarray(state.log_weight, np.float64)[run.pilots :]
-    return jnp.asarray(logsumexp(log_weight, axis=0) - np.log(run.chains), jnp.float32)
-
-
-def evaluator(log_likelihood: LogLikelihood, x: jax.Array, rows: int) -> hmc.Evaluate:
-    """z [C, B, K] -> log p(x | z) [C, B] and its gradient, about `rows` rows at a time."""
-
-    def one(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, pull = jax.vjp(lambda z: log_likelihood(z, x), z)
-        return value, pull(jnp.ones_like(value))[0]
-
-    def evaluate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        width = max(1, rows // z.shape[1])
-        return jax.vmap(one)(z) if width >= len(z) else jax.lax.map(one, z, batch_size=width)
-
-    return evaluate
+                file.write(end, state)
+    return state
 
 
 class _State(NamedTuple):
     """All that changes from one distribution to the next."""
 
-    chains: hmc.Chains  # [pilots + C, B, ...]
-    steps: jax.Array  # [B]
+    chains: hmc.Chains  # [pilots + C, B, ...], without pilots in reverse
+    steps: jax.Array  # [T, B]: those of the transitions so far, and of the next one; all of them in reverse
     log_weight: jax.Array  # [pilots + C, B]
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="rows")
 def _start(log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, *, rows: int) -> hmc.Chains:
-    return hmc.start(evaluator(log_likelihood, x, rows), z)
+    return hmc.start(hmc.evaluator(log_likelihood, x, rows), z)
 
 
 def _move(
@@ -287,7 +292,7 @@ def _warm(
     rows: int,
 ) -> jax.Array:
     """The steps [B] after some transitions of the pilots at beta."""
-    evaluate = evaluator(log_likelihood, x, rows)
+    evaluate = hmc.evaluator(log_likelihood, x, rows)
 
     def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array]) -> tuple[hmc.Chains, jax.Array]:
         chains, steps = state
@@ -313,15 +318,25 @@ def _advance(
     leapfrogs: int,
     rows: int,
 ) -> _State:
-    """The state after the increments first..end-1; their bounds are traced, so that one program serves all blocks."""
-    evaluate = evaluator(log_likelihood, x, rows)
+    """The state after the increments first..end-1; their bounds are traced, so that one program serves all blocks.
 
-    def move(t: jax.Array, state: _State) -> _State:
+    Without pilots in reverse: from the last increment on, what the forward run did undone. (An HMC transition is its
+    own reversal.)
+    """
+    evaluate = hmc.evaluator(log_likelihood, x, rows)
+
+    def forward(t: jax.Array, state: _State) -> _State:
         log_weight = state.log_weight + increments[t] * state.chains.log_likelihood
-        chains = _move(evaluate, state.chains, state.steps, betas[t + 1], jax.random.fold_in(key, t), leapfrogs)
-        return _State(chains, hmc.adapt(state.steps, chains.acceptance[:pilots].mean(axis=0)), log_weight)
+        chains = _move(evaluate, state.chains, state.steps[t], betas[t + 1], jax.random.fold_in(key, t), leapfrogs)
+        adapted = hmc.adapt(state.steps[t], chains.acceptance[:pilots].mean(axis=0))
+        return _State(chains, state.steps.at[t + 1].set(adapted), log_weight)
 
-    return jax.lax.fori_loop(first, end, move, state)
+    def reverse(done: jax.Array, state: _State) -> _State:
+        t = len(increments) - 1 - done
+        chains = _move(evaluate, state.chains, state.steps[t], betas[t + 1], jax.random.fold_in(key, t), leapfrogs)
+        return _State(chains, state.steps, state.log_weight + increments[t] * chains.log_likelihood)
+
+    return jax.lax.fori_loop(first, end, forward if pilots else reverse, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,14 +344,22 @@ class _File:
     """The chains' state between blocks, written atomically; it knows the problem that it belongs to."""
 
     path: Path
-    digest: str  # of x, the key, the starts and the settings that change values
+    digest: str  # of x, the key, the starts, the steps replayed and the settings that change values
     probe: np.ndarray  # log p(x | z) at the starts: another decoder gives other numbers
 
     @classmethod
     def of(
-        cls, path: Path, run: _Run, x: jax.Array, z: jax.Array, betas: np.ndarray, key: jax.Array, start: hmc.Chains
+        cls,
+        path: Path,
+        run: _Run,
+        x: jax.Array,
+        z: jax.Array,
+        key: jax.Array,
+        start: hmc.Chains,
+        replayed: jax.Array | None,
     ) -> "_File":
-        parts = (x, z, betas, jax.random.key_data(key), np.array([run.pilots, run.leapfrogs, run.warmup, run.step]))
+        settings = np.array([run.distributions, run.pilots, run.leapfrogs, run.warmup, run.step])
+        parts = [x, z, jax.random.key_data(key), settings, *([] if replayed is None else [replayed])]
         digest = hashlib.sha256()
         for part in parts:
             array = np.ascontiguousarray(part)

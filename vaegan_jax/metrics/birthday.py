@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import logs
 from vaegan_jax.metrics import distances, inputs
 
 
@@ -62,7 +63,7 @@ def collisions(samples: ArrayLike, batch: int, threshold: float, *, batches: int
         raise ValueError(f"threshold is {threshold}: give a finite distance of at least 0.")
     rng = np.random.default_rng(seed)
     hits = 0
-    for _ in range(batches):
+    for _ in logs.steps(batches, "collisions, batches of samples"):
         chosen = rows[rng.choice(len(rows), batch, replace=False)]
         hits += bool(np.sqrt(distances.nearest(chosen, chosen, same=True)[0].min()) <= threshold)
     return Collisions(batch, hits / batches, batch**2 if 2 * hits >= batches else None)

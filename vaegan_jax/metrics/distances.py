@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaegan_jax import logs
+
 ENTRIES = 2**22  # numbers of a block of examples, and of differences, at once
 ROWS, COLUMNS = 1024, 8192  # a block of distances at most
 _SPARE = 4  # candidates beyond k: their distance shows that none was missed
@@ -36,10 +38,15 @@ def nearest(queries: np.ndarray, x: np.ndarray, k: int = 1, *, same: bool = Fals
         (*scale(queries, rows), jnp.asarray(rows if same else np.full(len(rows), -1), jnp.int32))
         for rows in _ranges(len(queries), ROWS)
     ]
-    for columns in _ranges(len(x), _columns(x)):
-        b, nb = scale(x, columns)
-        for at, (a, na, own) in enumerate(waiting):
-            best[at] = _merge(a, na, b, nb, own, columns.start, *best[at], slack=scale.slack)
+    blocks = list(_ranges(len(x), _columns(x)))
+    for at in logs.steps(len(blocks), "nearest neighbours, blocks of examples"):
+        b, nb = scale(x, blocks[at])
+        before = best
+        best = [
+            _merge(a, na, b, nb, own, blocks[at].start, *found, slack=scale.slack)
+            for (a, na, own), found in zip(waiting, best, strict=True)
+        ]
+        jax.block_until_ready(before)  # one block behind: a step is then over, and the device does not wait
     bound = np.concatenate([-np.asarray(v)[:, -1] for v, _ in best]).astype(np.float64)
     row = np.concatenate([np.asarray(r) for _, r in best]).astype(np.int64)
     i = np.repeat(np.arange(len(queries)), kept)
@@ -64,7 +71,9 @@ def within(queries: np.ndarray, centres: np.ndarray, squared_radius: np.ndarray)
     scale = _Scale(queries, centres)
     balls, members = np.zeros(len(queries), np.int64), np.zeros(len(centres), np.int64)
     waiting = [(rows, *scale(queries, rows)) for rows in _ranges(len(queries), ROWS)]
-    for columns in _ranges(len(centres), _columns(centres)):
+    blocks = list(_ranges(len(centres), _columns(centres)))
+    for at in logs.steps(len(blocks), "balls, blocks of centres"):
+        columns = blocks[at]
         b, nb = scale(centres, columns)
         squares = (squared_radius[columns.start : columns.stop] / scale.unit**2).astype(np.float32)
         for rows, a, na in waiting:

@@ -5,14 +5,12 @@ networks are never compared. `classifier` is a small network for each data set, 
 `inception.extractor` is the one of the published FID values.
 """
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,6 @@ from vaegan_jax import data, fit, logs, model
 from vaegan_jax.data import cache
 from vaegan_jax.optimizer import Optimizer
 
-PATIENCE = 5.0  # seconds without a word; then progress with the time left
 _SEED = 0
 
 
@@ -46,11 +43,13 @@ class Extractor:
     """Images that go through the network at once."""
     accuracy: float | None = None
     """On its data set's test images, in [0, 1], where it was trained here."""
+    digest: str = ""
+    """sha256 of its weights, for keys of caches: the same weights, the same digest; "" if it is not known."""
 
     def features(self, x: ArrayLike, *, progress: bool = True) -> np.ndarray:
         """x [N, H, W, C], uint8 in [0, 255] or float in [0, 1] -> float32 [N, D].
 
-        Takes over `PATIENCE` seconds: progress on stderr, unless it is False.
+        progress: whether what takes long is reported on stderr (`logs.steps`).
 
         Raises:
             ValueError: another shape, dtype or range, NaN, no images.
@@ -64,26 +63,18 @@ class Extractor:
     def both(self, x: ArrayLike, *, progress: bool = True) -> tuple[np.ndarray, np.ndarray]:
         """(features, probabilities) of one pass through the network."""
         x = self._check(x)
-        N, began = len(x), time.monotonic()
-        size = min(self.block, N)
+        N, size = len(x), min(self.block, len(x))
+        starts = range(0, N, size)
         parts: list[tuple[np.ndarray, np.ndarray]] = []
-        bar: logs.Progress | None = None
-        with contextlib.ExitStack() as held:
-            for start in range(0, N, size):
-                block = x[start : start + size]
+        with logs.quiet(not progress):
+            for i in logs.steps(len(starts), f"{self.name}, blocks of {size} images"):
+                block = x[starts[i] : starts[i] + size]
                 block = block if block.dtype == np.uint8 else block.astype(np.float32)
                 missing = size - len(block)  # filled up, so that every block is one compiled program
                 if missing:
                     block = np.concatenate([block, np.repeat(block[-1:], missing, axis=0)])
                 found = self.forward(jnp.asarray(block))
                 parts.append((np.asarray(found[0])[: size - missing], np.asarray(found[1])[: size - missing]))
-                if progress and bar is None and time.monotonic() - began > PATIENCE:
-                    description = f"{self.name}, blocks of {size} images"
-                    bar = held.enter_context(
-                        logs.progress(-(-N // size), initial=len(parts) - 1, description=description)
-                    )
-                if bar is not None:
-                    bar.update(len(parts))
         features, probabilities = (np.concatenate(each).astype(np.float32) for each in zip(*parts, strict=True))
         return features, probabilities
 
@@ -134,7 +125,8 @@ RECIPES = {
     "mnist": _recipe(3_750),
     "fashion_mnist": _recipe(5_600, shift=1, flip=True),
 }
-"""Eight and twelve epochs."""
+"""Eight epochs of MNIST, twelve of Fashion-MNIST. Test accuracies measured with them, one seed each: MNIST 99.50 %,
+Fashion-MNIST 93.67 %, digits 98.83 % (of 256 images)."""
 
 
 def classifier(
@@ -181,7 +173,17 @@ def classifier(
         functools.partial(_forward, config, trained.state),
         (H, W, C),
         accuracy=float(json.loads(result.read_text())["accuracy"]),
+        digest=weights_digest(trained.state.model.variables()),
     )
+
+
+def weights_digest(weights: Any) -> str:
+    """sha256 over every array of a tree: its name, dtype, shape and bytes."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree.leaves_with_path(weights):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}\n".encode() + array.tobytes())
+    return digest.hexdigest()
 
 
 @functools.partial(jax.jit, static_argnums=0)

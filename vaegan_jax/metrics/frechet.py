@@ -6,13 +6,15 @@ tr (S1 S2)^(1/2) is the sum of singular values of F1^T F2 for any factors S = F 
 eigendecomposition, or from the centred features themselves when they are fewer than their width; so nothing is ever
 complex, and no square is taken of what is rooted later. In float64. N examples, D features.
 
-A value depends on the network and on both numbers of examples: `label` names them, and no value without them compares.
+A value depends on the network and on the number of examples (`features.metric_name` names both): none without them
+compares.
 """
 
 import hashlib
 import os
 import tempfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import logs
 from vaegan_jax.metrics import inputs
 
 ENOUGH = 2048  # examples under which a distance says more about their number than about the model
@@ -76,24 +79,48 @@ def frechet_from_statistics(mu1: ArrayLike, sigma1: ArrayLike, mu2: ArrayLike, s
 
 
 def frechet_infinity(
-    features: ArrayLike, reference: Statistics, *, sizes: int = 15, smallest: int | None = None, seed: int = 0
+    features: ArrayLike,
+    reference: Statistics,
+    *,
+    sizes: int = 15,
+    smallest: int | None = None,
+    seed: int = 0,
+    network: str = "",
 ) -> Extrapolation:
     """The distance of infinitely many features [N, D] to the reference: the intercept over 1 / N, without the bias.
 
     Chong and Forsyth 2020, algorithm 1: `sizes` numbers of examples, evenly spaced from `smallest` (default N / 10) to
     N, each a random subset, and a line by least squares. The bias of the reference's own number stays: use all of the
-    data for it. The line holds for sizes above D only, so give N well above 10 D.
+    data for it. network: whose features they are, if it is to be held against the reference's.
 
-    Raises ValueError for too few examples, unequal widths, a dtype that is not floating, NaN.
+    The line holds for many examples only: a UserWarning says if `smallest` is below D or 2,048.
+
+    Raises ValueError for too few examples, unequal widths, another network, a dtype that is not floating, NaN.
     """
     sizes = inputs.count("sizes", sizes, 2)
+    if network and reference.network and network != reference.network:
+        raise ValueError(
+            f"features are of {network!r} and the reference is of {reference.network!r}: take both from one network."
+        )
     features = inputs.features("features", features, least=2 * sizes, width=reference.mu.size)
     N = len(features)
     smallest = max(2, N // 10) if smallest is None else inputs.count("smallest", smallest, 2, N - sizes)
+    least = max(ENOUGH, reference.mu.size)
+    if smallest < least:
+        warnings.warn(
+            f"The smallest size, {smallest:,}, is below {least:,}: with fewer examples than 2,048, or than features, "
+            "the distances leave the line over 1 / N. Give more examples, or a larger `smallest`.",
+            stacklevel=2,
+        )
     rng = np.random.default_rng(seed)
     target = _Gaussian.from_moments(reference.mu, reference.sigma)
     counts = np.linspace(smallest, N, sizes).astype(int)
-    found = np.array([_distance(_Gaussian.of(features[rng.permutation(N)[:count]]), target) for count in counts])
+    found = np.array(
+        [
+            _distance(_Gaussian.of(features[rng.permutation(N)[: counts[i]]]), target)
+            for i in logs.steps(sizes, "Frechet distances, numbers of examples")
+        ]
+    )
     slope, value = np.polyfit(1 / counts, found, 1)
     return Extrapolation(float(value), float(slope), counts, found)
 
@@ -103,18 +130,6 @@ def statistics(features: ArrayLike, network: str = "") -> Statistics:
     x = inputs.features("features", features, least=2)
     mu, sigma = _moments(x)
     return Statistics(mu, sigma, len(x), network)
-
-
-def label(a: Statistics, b: Statistics) -> str:
-    """The name of a distance between two sets: `frechet[lenet, n=10000, 60000]`.
-
-    Raises ValueError if they are of two networks, or if one does not say its network or number.
-    """
-    if a.network != b.network:
-        raise ValueError(f"Features of {a.network!r} and of {b.network!r} do not compare: take both from one network.")
-    if not (a.network and a.n and b.n):
-        raise ValueError("The statistics do not say their network and n: give both to `statistics`.")
-    return f"frechet[{a.network}, n={a.n}, {b.n}]"
 
 
 def save(path: str | Path, stats: Statistics, digest: str = "") -> None:
@@ -145,7 +160,7 @@ def load(path: str | Path) -> Statistics:
         with np.load(path, allow_pickle=False) as file:
             mu, sigma = file["mu"], file["sigma"]
             n, network = (int(file["n"]), str(file["network"])) if "n" in file and "network" in file else (0, "")
-    except (KeyError, TypeError, OSError, EOFError, ValueError) as error:
+    except (KeyError, TypeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no npz with arrays mu and sigma ({error}): write one with `save`.") from error
     return Statistics(mu, sigma, n, network)
 
@@ -199,13 +214,9 @@ def _distance(a: _Gaussian, b: _Gaussian) -> float:
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and covariance (N - 1), centred before squaring, in blocks."""
-    mu = sum(block.sum(axis=0) for block in inputs.blocks(x)) / len(x)
-    sigma = np.zeros((x.shape[1], x.shape[1]))
-    for block in inputs.blocks(x):
-        centred = block - mu
-        sigma += centred.T @ centred
-    return mu, sigma / (len(x) - 1)
+    """Mean and covariance, divided by N - 1."""
+    mu, scatter = inputs.moments(x)
+    return mu, scatter / (len(x) - 1)
 
 
 def _gaussian(first: str, mu: ArrayLike, second: str, sigma: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

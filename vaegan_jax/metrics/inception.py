@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax.data import cache
-from vaegan_jax.metrics.features import Extractor
+from vaegan_jax.metrics.features import Extractor, weights_digest
 
 SIZE = 299
 CLASSES = 1008
@@ -214,7 +214,11 @@ def extractor(weights: str | os.PathLike[str] | None = None, *, block: int = 32)
     arrays, origin = read(cache.root() / FILE if weights is None else weights)
     variables = jax.tree.map(jnp.asarray, to_variables(arrays))
     return Extractor(
-        f"inception-v3-{origin[:8]}", functools.partial(_forward, variables), (None, None, None), block=block
+        f"inception-v3-{origin[:8]}",
+        functools.partial(_forward, variables),
+        (None, None, None),
+        block=block,
+        digest=weights_digest(variables),
     )
 
 

@@ -1,4 +1,7 @@
-"""Checks of what the metrics are given: one clear ValueError instead of a silent NaN. N examples, D features."""
+"""Checks of what the metrics are given, one clear ValueError instead of a silent NaN, and sums over it in blocks.
+
+N examples, D features.
+"""
 
 import math
 from collections.abc import Iterator
@@ -103,6 +106,16 @@ def positive(name: str, value: float) -> float:
     if not (isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0):
         raise ValueError(f"{name} is {value}: give a finite number above 0.")
     return float(value)
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and scatter [D, D], the sum of (x - mean)(x - mean)^T: float64, centred before it is squared."""
+    mean = sum(block.sum(axis=0) for block in blocks(x)) / len(x)
+    scatter = np.zeros((x.shape[1], x.shape[1]))
+    for block in blocks(x):
+        centred = block - mean
+        scatter += centred.T @ centred
+    return mean, scatter
 
 
 def blocks(x: np.ndarray) -> Iterator[np.ndarray]:

@@ -7,6 +7,7 @@ negative. In float64 throughout: the value is a small difference of large means.
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import logs
 from vaegan_jax.metrics import inputs
 
 
@@ -28,7 +29,7 @@ def kernel_distance(
     rng = np.random.default_rng(seed)
     draws = [
         _squared_mmd(a[rng.choice(len(a), size, replace=False)], b[rng.choice(len(b), size, replace=False)])
-        for _ in range(subsets)
+        for _ in logs.steps(subsets, "kernel distance, subsets")
     ]
     return float(np.mean(draws)), float(np.std(draws))
 

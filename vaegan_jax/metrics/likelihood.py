@@ -5,19 +5,19 @@ L_k = log (1/k) sum_i p(x, z_i) / q(z_i | x), z_i ~ q, is a lower bound on log p
 takes fold_in(key, i), so the block's size changes rounding alone. Shapes: B batch, K latents, k samples.
 
 A callable is compiled once for each shape of its arguments and kept: give the same function for every batch, and a new
-one when the arrays that it holds change.
+one when the arrays that it holds change. What takes long is reported on stderr (logs.steps).
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax import losses
+from vaegan_jax import logs, losses
 from vaegan_jax.metrics import inputs
 
 LogLikelihood = Callable[[jax.Array, jax.Array], jax.Array]
@@ -26,6 +26,7 @@ config, state) is one."""
 LogWeight = Callable[[jax.Array, jax.Array], jax.Array]
 """key, x [B, ...] -> log p(x, z) - log q(z | x) of one draw z ~ q for each example [B]."""
 ROWS = 2000  # draws (examples times samples) that go through the decoder at once
+PARTS = 20  # that the draws are made in, if they fill as many blocks: between two, progress may be reported
 _MOST = 10**9  # draws are counted in int32 on the device
 
 
@@ -92,9 +93,7 @@ def elbo_terms(
     2013, eq. 7 and appendix B), elbo their difference. Arguments and errors as importance_log_likelihood's.
     """
     x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
-    reconstruction = _reconstruction(
-        log_likelihood, x, mean, log_var, key, samples, draws=_draws(block, samples, len(x))
-    )
+    reconstruction = _reconstruction(log_likelihood, x, mean, log_var, key, samples, _draws(block, samples, len(x)))
     reconstruction = _usable(reconstruction, "log_likelihood")
     kl = losses.kl_standard_normal(mean, log_var)
     return {"elbo": reconstruction - kl, "log_likelihood": reconstruction, "kl": kl}
@@ -125,14 +124,32 @@ class _FromProposal:
         return self.log_likelihood(z, x) + 0.5 * (noise**2 + log_var - z**2).sum(axis=1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
 def _bound(
-    log_weight: Callable[..., jax.Array], given: tuple[jax.Array, ...], key: jax.Array, samples: jax.Array, draws: int
+    log_weight: Callable[..., jax.Array], given: tuple[jax.Array, ...], key: jax.Array, samples: int, draws: int
 ) -> jax.Array:
     """log of the mean of log_weight(fold_in(key, i), *given) over i < samples, `draws` of them at a time."""
+    sums = jnp.full(len(given[0]), -jnp.inf, jnp.float32), jnp.zeros(len(given[0]), jnp.float32)
+    for first, end in _spans(samples, draws, "importance weights, parts of the draws"):
+        sums = jax.block_until_ready(_add_weights(log_weight, given, sums, key, samples, first, end, draws))
+    top, total = sums
+    return jnp.where(top == -jnp.inf, top, top + jnp.log(total) - jnp.log(jnp.float32(samples)))
 
-    def add(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        top, total = carry
+
+@functools.partial(jax.jit, static_argnums=(0, 7))
+def _add_weights(
+    log_weight: Callable[..., jax.Array],
+    given: tuple[jax.Array, ...],
+    sums: tuple[jax.Array, jax.Array],
+    key: jax.Array,
+    samples: jax.Array,
+    first: jax.Array,
+    end: jax.Array,
+    draws: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The running log-sum-exp, top + log(total), after blocks first..end-1 of the draws."""
+
+    def add(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        top, total = sums
         index = i * draws + jnp.arange(draws)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
         weights = jax.vmap(lambda key: log_weight(key, *given))(keys)
@@ -141,23 +158,41 @@ def _bound(
         finite = jnp.where(new == -jnp.inf, 0.0, new)  # -inf - -inf is NaN: nothing but zero weights so far
         return new, total * jnp.exp(top - finite) + jnp.exp(weights - finite[None]).sum(axis=0)
 
-    empty = jnp.full(len(given[0]), -jnp.inf), jnp.zeros(len(given[0]))
-    top, total = jax.lax.fori_loop(0, -(-samples // draws), add, empty)
-    return jnp.where(top == -jnp.inf, top, top + jnp.log(total) - jnp.log(jnp.float32(samples)))
+    return jax.lax.fori_loop(first, end, add, sums)
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="draws")
 def _reconstruction(
     log_likelihood: LogLikelihood,
     x: jax.Array,
     mean: jax.Array,
     log_var: jax.Array,
     key: jax.Array,
-    samples: jax.Array,
-    *,
+    samples: int,
     draws: int,
 ) -> jax.Array:
     """The mean of log p(x | z) over draws from q: [B]."""
+    total = jnp.zeros(len(x), jnp.float32)
+    for first, end in _spans(samples, draws, "ELBO, parts of the draws"):
+        total = jax.block_until_ready(
+            _add_values(log_likelihood, x, mean, log_var, total, key, samples, first, end, draws)
+        )
+    return total / samples
+
+
+@functools.partial(jax.jit, static_argnums=(0, 9))
+def _add_values(
+    log_likelihood: LogLikelihood,
+    x: jax.Array,
+    mean: jax.Array,
+    log_var: jax.Array,
+    total: jax.Array,
+    key: jax.Array,
+    samples: jax.Array,
+    first: jax.Array,
+    end: jax.Array,
+    draws: int,
+) -> jax.Array:
+    """The sum of log p(x | z) after blocks first..end-1 of the draws."""
 
     def one(key: jax.Array) -> jax.Array:
         return log_likelihood(mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype), x)
@@ -167,7 +202,16 @@ def _reconstruction(
         values = jax.vmap(one)(jax.vmap(jax.random.fold_in, (None, 0))(key, index))
         return total + jnp.where((index < samples)[:, None], values, 0.0).sum(axis=0)
 
-    return jax.lax.fori_loop(0, -(-samples // draws), add, jnp.zeros(len(x))) / samples
+    return jax.lax.fori_loop(first, end, add, total)
+
+
+def _spans(samples: int, draws: int, description: str) -> Iterator[tuple[int, int]]:
+    """(first, end) of the blocks of draws, in at most PARTS parts, between which progress may be reported."""
+    blocks = -(-samples // draws)
+    size = -(-blocks // PARTS)
+    starts = range(0, blocks, size)
+    for i in logs.steps(len(starts), description):
+        yield starts[i], min(starts[i] + size, blocks)
 
 
 def _draws(block: int, samples: int, examples: int) -> int:

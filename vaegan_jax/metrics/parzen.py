@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import logs
 from vaegan_jax.metrics import inputs
 
 SIGMAS = tuple(np.logspace(-1, 0, 10).tolist())
@@ -90,7 +91,9 @@ def _log_likelihoods(samples: np.ndarray, points: np.ndarray, sigmas: np.ndarray
     # Squared distances from products lose digits to a common offset, so it is taken out first.
     offset = samples.mean(axis=0, dtype=np.float64)
     log_density = np.empty((len(sigmas), len(points)))
-    for first in range(0, len(points), _POINTS):
+    starts = range(0, len(points), _POINTS)
+    for at in logs.steps(len(starts), "Parzen windows, blocks of points"):
+        first = starts[at]
         x = points[first : first + _POINTS].astype(np.float64) - offset
         x_norm = np.einsum("nd,nd->n", x, x)
         top = np.full((len(sigmas), len(x)), -np.inf)  # the running log-sum-exp: top + log(total)

@@ -15,12 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import logsumexp
 
-from vaegan_jax import hmc
+from vaegan_jax import hmc, logs
 from vaegan_jax.metrics import inputs
-from vaegan_jax.metrics.ais import ROWS, evaluator, schedule
+from vaegan_jax.metrics.ais import ROWS, schedule
 from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
 
 LATENTS = 4  # "less than 5 dimensions"
+PARTS = 20  # that the transitions are made in: between two, progress may be reported
 
 
 def posterior_samples(
@@ -38,7 +39,8 @@ def posterior_samples(
 
     Chains start at draws of the prior and are led to the posterior along AIS's temperatures for the first half of the
     transitions, so that one mode does not hold them all; the second half is at the posterior itself. An example's step
-    adapts to a mean acceptance of .65 over its chains.
+    adapts to a mean acceptance of .65 over its chains in the first half and stays what it then is, so that the second
+    half leaves the posterior exactly invariant. What takes long is reported on stderr (logs.steps).
 
     Args:
         log_likelihood: log p(x | z), called with z [B, K] and x, differentiable in z and finite.
@@ -106,7 +108,14 @@ def _samples(
     z = jax.random.normal(start_key, (samples, len(x), latents))
     rising = schedule(transitions // 2)
     betas = jnp.asarray(np.concatenate([rising, np.ones(transitions - len(rising))]), jnp.float32)
-    chains = _run(log_likelihood, x, z, betas, key, leapfrogs=leapfrogs, rows=rows)
+    # A long first step: at the prior, where the chains begin, it is the right one.
+    state = _start(log_likelihood, x, z, rows=rows), jnp.full(len(x), hmc.LONGEST, z.dtype)
+    size = -(-transitions // PARTS)
+    starts = range(0, transitions, size)
+    for i in logs.steps(len(starts), "posterior samples, parts of the transitions"):
+        span = starts[i], min(starts[i] + size, transitions), len(rising)
+        state = jax.block_until_ready(_advance(log_likelihood, x, state, betas, key, *span, leapfrogs, rows))
+    chains = state[0]
     if not bool(jnp.isfinite(chains.log_likelihood).all()):
         raise ValueError(
             "log_likelihood is NaN or infinite where the chains are: it must be finite wherever z is; "
@@ -115,29 +124,34 @@ def _samples(
     return chains
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("leapfrogs", "rows"))
-def _run(
+@functools.partial(jax.jit, static_argnums=0, static_argnames="rows")
+def _start(log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, *, rows: int) -> hmc.Chains:
+    return hmc.start(hmc.evaluator(log_likelihood, x, rows), z)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 8, 9))
+def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,
-    z: jax.Array,
+    state: tuple[hmc.Chains, jax.Array],
     betas: jax.Array,
     key: jax.Array,
-    *,
+    first: jax.Array,
+    end: jax.Array,
+    adapting: jax.Array,
     leapfrogs: int,
     rows: int,
-) -> hmc.Chains:
-    """Chains from z [L, B, K] through one transition at each of betas."""
-    evaluate = evaluator(log_likelihood, x, rows)
+) -> tuple[hmc.Chains, jax.Array]:
+    """Chains [L, B, ...] and steps [B] after transitions first..end-1, of which those before `adapting` adapt steps."""
+    evaluate = hmc.evaluator(log_likelihood, x, rows)
 
     def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array]) -> tuple[hmc.Chains, jax.Array]:
         chains, steps = state
         each = jnp.broadcast_to(steps[None], chains.log_likelihood.shape)
         chains = hmc.transition(evaluate, chains, betas[t], each, jax.random.fold_in(key, t), leapfrogs=leapfrogs)
-        return chains, hmc.adapt(steps, chains.acceptance.mean(axis=0))
+        return chains, jnp.where(t < adapting, hmc.adapt(steps, chains.acceptance.mean(axis=0)), steps)
 
-    # A long first step: at the prior, where the chains begin, it is the right one.
-    steps = jnp.full(len(x), hmc.LONGEST, z.dtype)
-    return jax.lax.fori_loop(0, len(betas), move, (hmc.start(evaluate, z), steps))[0]
+    return jax.lax.fori_loop(first, end, move, state)
 
 
 def _gaussian(fitted: np.ndarray, points: np.ndarray) -> np.ndarray:

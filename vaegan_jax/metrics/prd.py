@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import logs
 from vaegan_jax.metrics import inputs
 
 
@@ -55,8 +56,9 @@ def prd_curve(
     real, fake = inputs.feature_pair("real", real, "fake", fake, least=(clusters, clusters))
     union = np.concatenate([real, fake]).astype(np.float32)
     curves = []
-    for state in np.random.SeedSequence(seed).generate_state(runs):
-        means = MiniBatchKMeans(clusters, n_init=10, random_state=int(state))
+    states = np.random.SeedSequence(seed).generate_state(runs)
+    for run in logs.steps(runs, "precision against recall, clusterings"):
+        means = MiniBatchKMeans(clusters, n_init=10, random_state=int(states[run]))
         label = means.fit_predict(union)
         p, q = (np.bincount(part, minlength=clusters) for part in (label[: len(real)], label[len(real) :]))
         curves.append(curve_of_histograms(p / len(real), q / len(fake), angles))
