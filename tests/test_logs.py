@@ -287,7 +287,7 @@ def test_a_loop_that_is_left_ends_its_progress(
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", stream)
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError):  # noqa: PT012
         for step in _walk(clock, 9, 10, "first"):
             if step == 3:
                 raise KeyError

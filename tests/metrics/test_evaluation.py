@@ -208,8 +208,9 @@ def test_a_vaes_importance_bound_and_ais_are_of_the_same_images(vae_run, train):
 def test_modes_of_a_mixture_are_counted():
     nets_of_two = {"generator": nets.MLPGenerator((4,)), "discriminator": nets.MLPDiscriminator((4,))}
     config = dataclasses.replace(gan.vectors(2), latents=2, **nets_of_two)
-    run = fit.fit(gan, config, data.load("ring"), steps=2, progress=False)
-    found = metrics.evaluate(run, metrics=("modes", "pr"), data="ring", samples=200, progress=False)
+    ring = data.load("ring", "train[:500]"), data.load("ring", "test[:500]")
+    run = fit.fit(gan, config, ring[0], steps=2, progress=False)
+    found = metrics.evaluate(run, metrics=("modes", "pr"), data=ring, samples=200, progress=False)
     values = {row.metric.partition("[")[0]: (row.values[0], row.range) for row in found.rows}
     drawn = gan.sample(run.config, run.state(0), jax.random.fold_in(jax.random.key(0), 0), 200)
     _, centres = data.toy.ring(jax.random.key(1), 1)

@@ -143,7 +143,7 @@ class Subject:
             return drawn
         if x.dtype != np.uint8:
             return jnp.asarray(x)
-        return (x.astype(np.float32) + jax.random.uniform(self.key("dequantise"), x.shape)) / 256
+        return (jnp.asarray(x, jnp.float32) + jax.random.uniform(self.key("dequantise"), x.shape)) / 256
 
     @property
     def observed(self) -> str:
