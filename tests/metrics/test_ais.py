@@ -29,17 +29,20 @@ def test_500_distributions_are_within_a_tenth_of_a_nat_and_the_sandwich_holds(ke
 
 
 def test_the_weights_are_unbiased(key):
-    """E[w] = p(x) forward and E[1 / w] = 1 / p(x) in reverse, at however few distributions."""
+    """E[w] = p(x) forward, at however few distributions; in reverse Crooks' theorem, whose terms are bounded: with
+    r = w / p(x), E_reverse[g(r)] = E_forward[r g(r)] for g = 1 / (1 + r) (E[1 / r] = 1 itself has too heavy a tail)."""
     found = ais.bdmc(
-        SMALL.log_likelihood, SMALL.simulate, key, latents=2, n=4000, distributions=6, chains=4, rows=10**6,
+        SMALL.log_likelihood, SMALL.simulate, key, latents=2, n=4000, distributions=6, chains=1, rows=10**6,
         progress=False,
     )  # fmt: skip
     exact = SMALL.exact(found.x)
-    for log_ratio in (np.float64(found.lower) - exact, exact - np.float64(found.upper)):
-        ratio = np.exp(log_ratio)
-        error = ratio.std() / np.sqrt(len(ratio))
-        assert abs(ratio.mean() - 1) < 4 * error < 0.06
-        assert log_ratio.mean() < -0.1  # by far no exact weights
+    forward, reverse = np.exp(np.float64(found.lower) - exact), np.exp(np.float64(found.upper) - exact)
+    assert np.log(forward).mean() < -0.1 and np.log(reverse).mean() > 0.1  # by far no exact weights
+    difference = forward / (1 + forward) - 1 / (1 + reverse)
+    for zero in (forward - 1, difference):
+        error = zero.std() / np.sqrt(len(zero))
+        assert abs(zero.mean()) < 4 * error < 0.2
+    assert difference.std() / np.sqrt(len(difference)) < 0.01
 
 
 def test_the_gap_is_the_sandwichs(key):
