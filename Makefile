@@ -4,9 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
+PAPERS := pca vae gan dcgan wgan vaegan
+REPRODUCE := $(PAPERS:%=reproduce-%)
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test lint data bench-install bench bench-scaling bench-metrics evaluate clean $(TRAIN)
+.PHONY: help install quickstart test lint data bench-install bench bench-scaling bench-metrics evaluate \
+	reproduce report clean $(TRAIN) $(REPRODUCE)
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -59,6 +62,21 @@ bench-metrics: bench-install ## The metrics beside scikit-learn, scipy, prdc, to
 
 evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir runs/gan-mnist --metrics frechet,kernel,pr,dc'
 	$(BIN)/python -m experiments.evaluate $(FLAGS)
+
+reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
+reproduce-vae: ## Kingma and Welling: figures 2 to 5, gradient variances (some 4 hours; FLAGS='--parts fig2' takes a part)
+reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1, neighbours, interpolations
+reproduce-dcgan: ## Radford et al.: table 3, features, guidelines, arithmetic
+reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients
+reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST
+$(REPRODUCE): install
+	$(BIN)/python -m experiments.reproduce $(@:reproduce-%=%) $(FLAGS)
+	$(BIN)/python -m experiments.reproduce.report
+
+reproduce: $(REPRODUCE) ## All of them (FLAGS='--budget paper' is for a GPU)
+
+report: install ## REPORT.md and the README's table of papers, from the committed results
+	$(BIN)/python -m experiments.reproduce.report
 
 clean: ## Remove the environment, caches and runs
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache

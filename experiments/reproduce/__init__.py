@@ -1,0 +1,11 @@
+"""What the papers say, run here: `python -m experiments.reproduce NAME`, and a report of published numbers and ours.
+
+published    ../published.toml: every published number or claim, and the rule by which ours agrees; verdicts by it
+job          what a target's parts are given and return; training that goes on where it was stopped
+results      rows with their provenance in ../results/NAME.json
+report       ../REPORT.md and the README's table, from the rows alone
+pca vae gan dcgan wgan vaegan   one target each: PARTS, and a docstring that says what is compared
+"""
+
+TARGETS = ("pca", "vae", "gan", "dcgan", "wgan", "vaegan")
+BUDGETS = ("smoke", "cpu", "paper")

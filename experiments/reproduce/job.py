@@ -1,0 +1,194 @@
+"""What a part of a target is given, and what it returns. Training that goes on where it was stopped."""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What one row measured: values one a finished seed; those of `exact` are no seeds' but a computation's."""
+
+    values: Sequence[float]
+    seeds: Sequence[int] = ()
+    failed: Sequence[int] = ()
+    """Seeds whose training became NaN or infinite."""
+    steps: int = 0
+    config: Any = None
+    """Of the training (a config, a tuple of them, or a dict's items): its digest is in the row."""
+    data: Sequence[Any] = ()
+    """The Datasets that went in."""
+    exact: bool = False
+    flat: bool = False
+    """Whether a validation curve has gone flat, so that more steps would change nothing."""
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """More numbers than the rows, such as a paper's whole table with ours beside it."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | float | int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a part found: rows by the names of published.toml, tables, and captions of the figures it drew."""
+
+    rows: Mapping[str, Measured]
+    tables: Sequence[Table] = ()
+    figures: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """File name in the job's `figures` folder -> caption."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One experiment of a target, which fills `rows`. says(budget): what it will do, with steps and time on 2 cores."""
+
+    name: str
+    rows: tuple[str, ...]
+    run: "Callable[[Job], Outcome]"
+    says: Callable[[str], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """The seeds of one training that finished, in order, and those that failed."""
+
+    runs: Mapping[int, Any]
+    failed: tuple[int, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(self.runs)
+
+    def state(self, seed: int) -> Any:
+        return self.runs[seed].state(seed)
+
+    def config(self) -> Any:
+        """As `fit` ran it, data set's size and all."""
+        return next(iter(self.runs.values())).config
+
+    def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A metric over the steps that have it: (steps [T], values [S, T])."""
+        first = next(iter(self.runs.values()))
+        values = np.stack([run.metrics[name][run.seeds.index(seed)] for seed, run in self.runs.items()])
+        there = np.isfinite(values).all(axis=0)
+        return np.asarray(first.steps)[there], values[:, there]
+
+
+@dataclasses.dataclass
+class Job:
+    """One part's run: where it works, with which budget and seeds."""
+
+    budget: str
+    seeds: tuple[int, ...]
+    workdir: Path
+    figures: Path
+    data_dir: Path | None = None
+    progress: bool = True
+    """Whether trainings report on stderr."""
+
+    def __post_init__(self) -> None:
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self._clock = self.workdir / "seconds.json"
+        before = json.loads(self._clock.read_text())["seconds"] if self._clock.exists() else 0.0
+        self._begin = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        """Spent on this part, with what it took before it was stopped (but for what came after the last `tick`)."""
+        return time.monotonic() - self._begin
+
+    def tick(self, *_: Any) -> None:
+        """Keeps the time, so that a kill loses little of it."""
+        part = self._clock.with_suffix(".part")
+        part.write_text(json.dumps({"seconds": self.seconds}))
+        part.replace(self._clock)
+
+    def say(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def choose(self, smoke: Any, cpu: Any, paper: Any) -> Any:
+        """The one of this job's budget."""
+        return {"smoke": smoke, "cpu": cpu, "paper": paper}[self.budget]
+
+    def load(self, name: str, split: str = "train") -> Any:
+        from vaegan_jax import data
+
+        return data.load(name, split, data_dir=self.data_dir)
+
+    def fit(
+        self,
+        name: str,
+        algorithm: Any,
+        config: Any,
+        dataset: Any,
+        *,
+        steps: int,
+        seeds: Sequence[int] | None = None,
+        side_by_side: bool | None = None,
+        **arguments: Any,
+    ) -> Trained:
+        """fit.fit in this part's folder `name`, so that it goes on after a stop; a seed that diverges is a failed one.
+
+        On an accelerator seeds are trained side by side, on a CPU one after the other unless told otherwise (small
+        nets gain); if one of several diverges, each is trained alone.
+        """
+        import jax
+
+        from vaegan_jax import fit
+
+        seeds = self.seeds if seeds is None else tuple(seeds)
+        together = jax.default_backend() != "cpu" if side_by_side is None else side_by_side
+        every = max(1, min(steps, arguments.pop("log_every", max(1, steps // 100))))
+        arguments = {"checkpoint_every": max(every, steps // 10), "keep": 1} | arguments
+
+        def train(folder: str, seeds: Sequence[int]) -> Any:
+            run = fit.fit(
+                algorithm, config, dataset, steps=steps, seeds=seeds, workdir=self.workdir / folder, log_every=every,
+                progress=self.progress, write=[self.tick], **arguments,
+            )  # fmt: skip
+            self.tick()
+            return run
+
+        lost = self.workdir / f"{name}.failed.json"  # what a stopped run need not find out again
+        failed: list[int] = json.loads(lost.read_text()) if lost.exists() else []
+        if together and not failed and len(seeds) > 1:
+            try:
+                run = train(name, seeds)
+                return Trained(dict.fromkeys(seeds, run), ())
+            except fit.Diverged as error:
+                self.say(f"{name}: {error} Each seed is trained alone now.")
+        runs = {}
+        for seed in seeds:
+            if seed in failed:
+                continue
+            try:
+                runs[seed] = train(f"{name}-{seed}", (seed,))
+            except fit.Diverged as error:
+                self.say(f"{name}: {error} Seed {seed} counts as failed.")
+                failed.append(seed)
+                lost.write_text(json.dumps(failed))
+        return Trained(runs, tuple(s for s in seeds if s in failed))
+
+
+def flat(steps: np.ndarray, values: np.ndarray, *, share: float = 0.2, tolerance: float) -> bool:
+    """Whether a validation curve (values [S, T], or [T], at steps [T]) has gone flat.
+
+    That is: the mean over seeds moves by less than `tolerance` from the first to the second half of its last `share`.
+    """
+    curve = np.asarray(values, np.float64)
+    curve = curve.mean(axis=0) if curve.ndim == 2 else curve
+    last = curve[np.asarray(steps) >= (1 - share) * np.max(steps)]
+    if last.size < 4:
+        return False
+    return bool(abs(last[: last.size // 2].mean() - last[last.size // 2 :].mean()) < tolerance)

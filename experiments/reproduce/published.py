@@ -1,0 +1,146 @@
+"""Published numbers and claims, each with the rule by which agreement is judged: written before the run it judges."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t as student
+
+FILE = Path(__file__).resolve().parents[1] / "published.toml"
+STATUS = {
+    "C": "in the paper's text, table or released code",
+    "C2": "quoted by a second paper",
+    "M": "unconfirmed, from memory",
+    "V": "computed by us on the real data, no paper's number",
+}
+KINDS = ("within", "at_least", "at_most", "above", "below")
+LEVEL = 0.95  # of the intervals of `above` and `below`
+_JUDGING = ("metric", "dataset", "splits", "value", "error", "steps", "rule", "not_comparable")
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """When ours agrees; `mean` is over training seeds, in the metric's unit.
+
+    within: |mean - published value| <= bound. at_least, at_most: every seed's value on that side of the bound.
+    above, below: the 95 % t-interval of the mean over seeds lies on that side of the bound (three seeds or more).
+    """
+
+    kind: str
+    bound: float
+    because: str
+
+    def holds(self, values: Sequence[float], value: float | None) -> bool:
+        """Whether the values [n], one a seed, agree with the published one. NaN agrees with nothing."""
+        v = np.asarray(values, np.float64)
+        if v.size == 0 or not np.isfinite(v).all():
+            return False
+        if self.kind == "within":
+            return value is not None and bool(abs(v.mean() - value) <= self.bound)
+        if self.kind == "at_least":
+            return bool((v >= self.bound).all())
+        if self.kind == "at_most":
+            return bool((v <= self.bound).all())
+        if v.size < 3:
+            return False
+        half = student.ppf(0.5 + LEVEL / 2, v.size - 1) * v.std(ddof=1) / math.sqrt(v.size)
+        return bool(v.mean() - half > self.bound if self.kind == "above" else v.mean() + half < self.bound)
+
+    def text(self) -> str:
+        bound = f"{self.bound:g}"
+        return {
+            "within": f"mean within {bound} of it",
+            "at_least": f"every seed at {bound} or above",
+            "at_most": f"every seed at {bound} or below",
+            "above": f"95 % interval of the mean above {bound}",
+            "below": f"95 % interval of the mean below {bound}",
+        }[self.kind]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One published number or claim. `value` is None for a claim; `steps` is the published schedule in our steps."""
+
+    target: str
+    name: str
+    paper: str
+    item: str
+    dataset: str
+    metric: str
+    protocol: str
+    splits: str
+    rule: Rule | None
+    value: float | None = None
+    error: float | None = None
+    error_is: str = ""
+    status: str = ""
+    steps: int | None = None
+    not_comparable: str = ""
+    not_run: str = ""
+    """Why it cannot be run here whatever the budget."""
+    sha256: str = ""
+    """Of what judges, so not of the texts."""
+
+    def verdict(self, values: Sequence[float], steps: int, *, flat: bool = False, failed: int = 0) -> str:
+        """`flat`: a validation curve says that more steps would change nothing. A failed seed agrees with nothing."""
+        if self.not_comparable:
+            return f"not comparable: {self.not_comparable}"
+        if self.rule is None:
+            raise ValueError(f"{self.target}.{self.name} has neither a rule nor not_comparable.")
+        if not failed and self.rule.holds(values, self.value):
+            return "claim holds" if self.value is None else "reproduced"
+        if self.steps is not None and steps < self.steps and not flat:
+            return f"budget too small: {steps:,} of {self.steps:,} steps"
+        return "not reproduced"
+
+
+@functools.cache
+def entries(path: Path = FILE) -> dict[str, dict[str, Entry]]:
+    """target -> name -> Entry, in the file's order.
+
+    Raises:
+        ValueError: an entry that no verdict could be given by.
+    """
+    return read(path.read_text())
+
+
+def read(text: str) -> dict[str, dict[str, Entry]]:
+    """The same from TOML text, such as that of an earlier commit."""
+    return {
+        target: {name: _entry(target, name, raw) for name, raw in table.items() if isinstance(raw, dict)}
+        for target, table in tomllib.loads(text).items()
+    }
+
+
+def headline(target: str, path: Path = FILE) -> str:
+    """The name of the entry that stands for the target in the README."""
+    return str(tomllib.loads(path.read_text())[target]["headline"])
+
+
+def _entry(target: str, name: str, raw: Mapping[str, Any]) -> Entry:
+    fields = {f.name for f in dataclasses.fields(Entry)} - {"target", "name", "sha256"}
+    where = f"published.toml, [{target}.{name}]"
+    if unknown := set(raw) - fields:
+        raise ValueError(f"{where} has {', '.join(sorted(unknown))}: the fields are {', '.join(sorted(fields))}.")
+    given = dict(raw)
+    rule = given.pop("rule", None)
+    if rule is not None:
+        rule = Rule(**rule)
+        if rule.kind not in KINDS:
+            raise ValueError(f"{where}: rule is {rule.kind!r}, one of {', '.join(KINDS)} is expected.")
+        if (rule.kind == "within") and given.get("value") is None:
+            raise ValueError(f"{where}: 'within' needs a published value.")
+    elif not given.get("not_comparable") and not given.get("not_run"):
+        raise ValueError(f"{where} has no rule: give one, or not_comparable, or not_run.")
+    if given.get("value") is not None and given.get("status") not in STATUS:
+        raise ValueError(f"{where}: status is {given.get('status')!r}, one of {', '.join(STATUS)} is expected.")
+    judging = {k: raw[k] for k in _JUDGING if k in raw}
+    digest = hashlib.sha256(json.dumps(judging, sort_keys=True).encode()).hexdigest()
+    return Entry(target, name, rule=rule, sha256=digest, **given)

@@ -1,0 +1,238 @@
+"""The report and the README's table of papers, from the committed rows alone: python -m experiments.reproduce.report
+
+--check writes nothing: exit code 1 where REPORT.md or the README is not what the results say.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments import readme
+from experiments.reproduce import TARGETS, published, results
+from experiments.reproduce.published import STATUS, Entry
+
+REPORT = results.FOLDER.parent / "REPORT.md"
+COLUMNS = ("paper", "item", "data", "metric", "published", "ours", "verdict", "budget", "steps", "time")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.reproduce.report", description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--check", action="store_true", help="only say whether report and README are current")
+    flags = parser.parse_args(argv)
+    try:
+        page = text()
+        stale = readme.put("experiments.reproduce.report", front(), check=flags.check)
+    except ValueError as error:
+        print(f"experiments.reproduce.report: {error}", file=sys.stderr)
+        return 1
+    if flags.check:
+        if not REPORT.exists() or REPORT.read_text() != page:
+            print("REPORT.md is not what the results say: run `make report`.", file=sys.stderr)
+            stale = 1
+        return stale
+    REPORT.write_text(page)
+    print(f"written: {REPORT}")
+    return 0
+
+
+def text(folder: Path = results.FOLDER) -> str:
+    """The whole of REPORT.md.
+
+    Raises:
+        ValueError: a row that is not whole.
+    """
+    lines = [
+        "# Published numbers, and ours",
+        "",
+        "Written by `make report` from `experiments/results/`; the rules, written before the runs, are in",
+        "`experiments/published.toml`. Ours is mean +- standard deviation over training seeds, n of them; exact rows",
+        "have no seeds. Published numbers that the paper's text did not confirm are marked.",
+        "",
+        *_table(("paper", "headline", "published", "ours", "verdict", "time", "all its rows"), _front(folder)),
+        "",
+        "Marks of published numbers: " + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items()) + ".",
+    ]
+    for target in TARGETS:
+        lines += ["", *_target(target, folder)]
+    return "\n".join(lines) + "\n"
+
+
+def front(folder: Path = results.FOLDER) -> str:
+    """The README's table: one line a paper."""
+    rows = [[*row[:-1], f"`make reproduce-{target}`"] for row, target in zip(_front(folder), TARGETS, strict=True)]
+    head = ("paper", "number", "published", "ours", "verdict", "time", "command")
+    return "\n".join(_table(head, rows))
+
+
+def _front(folder: Path) -> list[list[str]]:
+    found = []
+    for target in TARGETS:
+        rows = best(_rows(target, folder))
+        name = f"{target}.{published.headline(target)}"
+        row = next(row for row in rows if row["id"] == name)
+        entry = published.entries()[target][published.headline(target)]
+        verdicts = [_verdict(row).partition(":")[0] for row in rows]
+        counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+        cells = _cells(row, entry)
+        found.append(
+            [
+                cells["paper"],
+                f"{cells['item']}: {cells['metric']}",
+                *(cells[c] for c in COLUMNS[4:7]),
+                cells["time"],
+                counts,
+            ]
+        )
+    return found
+
+
+def best(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One row an id: of the largest budget that ran."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: results.ORDER.index(row["budget"])):
+        found.setdefault(row["id"], row)
+    order = list(dict.fromkeys(row["id"] for row in rows))
+    return [found[id] for id in order]
+
+
+def _rows(target: str, folder: Path) -> list[dict[str, Any]]:
+    """The rows of the file, checked; what has none yet is said to be not run."""
+    rows = results.read(target, folder)
+    for row in rows:
+        results.check(row)
+    known = {f"{target}.{name}": entry for name, entry in published.entries()[target].items()}
+    there = {row["id"] for row in rows}
+    missing = [results.not_run(entry) for id, entry in known.items() if id not in there]
+    rows = [row for row in rows if row["id"] in known] + missing
+    return sorted(rows, key=lambda row: (list(known).index(row["id"]), results.ORDER.index(row["budget"])))
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    target, _, name = row["id"].partition(".")
+    if row["rule_sha256"] != published.entries()[target][name].sha256:
+        return "not comparable: its rule has changed since, run it again"
+    return str(row["verdict"])
+
+
+def _target(target: str, folder: Path) -> list[str]:
+    module = importlib.import_module(f"experiments.reproduce.{target}")
+    title, _, body = (module.__doc__ or "").strip().partition("\n")
+    rows = _rows(target, folder)
+    entries = published.entries()[target]
+    cells = [_cells(row, entries[row["id"].partition(".")[2]]) for row in rows]
+    lines = [f"## {target}: {title}", *(["", body.strip()] if body.strip() else []), ""]
+    lines += [f"`make reproduce-{target}`", "", *_table(COLUMNS, [[c[name] for name in COLUMNS] for c in cells])]
+    lines += ["", *_parts(target, module, folder)]
+    lines += ["<details><summary>Protocols, rules, splits, notes</summary>", ""]
+    details = []
+    for row, cell in zip(rows, cells, strict=True):
+        entry = entries[row["id"].partition(".")[2]]
+        rule = f"{entry.rule.text()}: {entry.rule.because}" if entry.rule else "none"
+        details.append([cell["item"], cell["metric"], entry.protocol, rule, entry.splits, row["note"]])
+    lines += _table(("item", "metric", "protocol", "agrees when", "splits", "note"), _distinct(details))
+    lines += ["", "</details>", "", *_provenance(rows)]
+    return lines
+
+
+def _parts(target: str, module: Any, folder: Path) -> list[str]:
+    lines: list[str] = []
+    for part in module.PARTS:
+        file = folder / target / f"{part.name}.json"
+        if not file.exists():
+            continue
+        found = json.loads(file.read_text())
+        lines += [f"### {part.name} (budget {found['budget']})", ""]
+        for name, caption in found["figures"].items():
+            lines += [f"![{caption}](results/{target}/{name})", "", caption, ""]
+        for table in found["tables"]:
+            lines += [
+                table["title"],
+                "",
+                *_table(table["columns"], [[_plain(v) for v in r] for r in table["rows"]]),
+                "",
+            ]
+    return lines
+
+
+def _provenance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    ran = [row for row in rows if row["budget"] != "none"]
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for row in ran:
+        groups.setdefault((row["device"], row["versions"], row["commit"][:12]), []).append(row["id"].partition(".")[2])
+    return [
+        f"{', '.join(ids)}: {device}; {versions}; commit {commit}."
+        for (device, versions, commit), ids in groups.items()
+    ]
+
+
+def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
+    said = row["published"]
+    number = "a claim" if said is None else _number(said["value"], said["error"])
+    if said is not None and said["status"] != "C":
+        number += f" [{said['status']}]"
+    ours, failed = row["ours"], row["failed_seeds"]
+    if ours is None:
+        mine = "-"
+    elif row["seeds"]:
+        mine = f"{_number(ours['mean'], ours['sd'])} (n = {ours['n']})"
+    else:
+        mine = _plain(ours["mean"])
+    if failed:
+        mine += f"; {len(failed)} of {len(failed) + len(row['seeds'])} seeds failed"
+    return {
+        "paper": row["paper"],
+        "item": row["item"],
+        "data": row["dataset"],
+        "metric": row["metric"],
+        "published": number,
+        "ours": mine,
+        "verdict": _verdict(row),
+        "budget": row["budget"],
+        "steps": f"{row['steps']:,}" if row["steps"] else "-",
+        "time": _duration(row["wall_seconds"]) if row["budget"] != "none" else "-",
+    }
+
+
+def _number(value: float, error: float | None) -> str:
+    """`225 +- 2`: to the decimals of an error of two digits."""
+    if error is None or error == 0:
+        return _plain(value)
+    shown = f"{error:.2g}"
+    if "e" in shown:
+        return f"{value:.4g} +- {shown}"
+    decimals = len(shown.partition(".")[2])
+    return f"{value:.{decimals}f} +- {shown}"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.5g}"
+    return str(value)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _distinct(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    return [list(row) for row in dict.fromkeys(tuple(row) for row in rows)]
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [line(columns), line(["---"] * len(columns)), *(line(row) for row in rows)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
