@@ -1,8 +1,8 @@
 """Samples of trained models side by side, and a table of what they are worth.
 
 python -m experiments.gallery                       the README's picture and table, from the runs of its commands:
-                                                    results/samples.png, results/mnist.json
-python -m experiments.gallery --check               whether the README's table is that of results/mnist.json
+                                                    samples.png and mnist.json in results/gallery
+python -m experiments.gallery --check               whether the README's table is that of results/gallery/mnist.json
 python -m experiments.gallery --out DIR runs/a runs/b       of any runs, without the README
 """
 
@@ -23,7 +23,7 @@ from experiments.bench import machine
 from experiments.neighbours import neighbours
 from vaegan_jax import data, fit, plots
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results" / "gallery"
 RUNS = {
     "runs/vae-mnist": "make train-vae",
     "runs/vae-adam": "python -m experiments.vae --recipe adam --steps 6000 --workdir runs/vae-adam",
@@ -40,7 +40,7 @@ SHOWN = 36  # of the samples that are judged
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", nargs="*", type=Path, default=[])
-    parser.add_argument("--out", type=Path, default=None, help=f"a folder; default {RESULTS.parent.name}/results")
+    parser.add_argument("--out", type=Path, default=None, help=f"a folder; default experiments/results/gallery")
     parser.add_argument("--check", action="store_true")
     flags = parser.parse_args(argv)
     if flags.check:

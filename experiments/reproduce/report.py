@@ -6,6 +6,7 @@
 import argparse
 import importlib
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -201,14 +202,11 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
 
 
 def _number(value: float, error: float | None) -> str:
-    """`225 +- 2`: to the decimals of an error of two digits."""
+    """`13.866 +- 0.052`: to the decimals of an error of two digits."""
     if error is None or error == 0:
         return _plain(value)
-    shown = f"{error:.2g}"
-    if "e" in shown:
-        return f"{value:.4g} +- {shown}"
-    decimals = len(shown.partition(".")[2])
-    return f"{value:.{decimals}f} +- {shown}"
+    decimals = max(0, 1 - math.floor(math.log10(abs(error))))
+    return f"{value:.{decimals}f} +- {error:.{decimals}f}" if decimals < 7 else f"{value:.4g} +- {error:.2g}"
 
 
 def _plain(value: Any) -> str:

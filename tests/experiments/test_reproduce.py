@@ -1,0 +1,232 @@
+"""The machinery of reproduction: rules, verdicts, rows, resume of parts, and that the committed report is the rows'."""
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from experiments.reproduce import TARGETS, __main__, job, published, report, results
+from vaegan_jax import fit, vae
+from vaegan_jax.data.dataset import Dataset
+
+TOML = """
+[gan]
+headline = "a"
+[gan.a]
+paper = "P"
+item = "Table 1"
+dataset = "mnist"
+metric = "m"
+protocol = "as written"
+splits = "train, test"
+value = 225.0
+error = 2.0
+status = "C"
+steps = 1000
+rule = {kind = "within", bound = 10.0, because = "of it"}
+[gan.b]
+paper = "P"
+item = "text"
+dataset = "mnist"
+metric = "m"
+protocol = "as written"
+splits = "train, test"
+rule = {kind = "above", bound = 0.0, because = "of it"}
+"""
+ENTRIES = published.read(TOML)["gan"]
+
+
+def rule(kind, bound):
+    return published.Rule(kind, bound, "of it")
+
+
+@pytest.mark.parametrize(
+    ("kind", "bound", "values", "holds"),
+    [
+        ("within", 10, [220, 230, 245], True),
+        ("within", 10, [200, 210, 220], False),
+        ("within", 10, [math.nan, 225, 225], False),
+        ("at_least", 1, [1, 1, 2], True),
+        ("at_least", 1, [5, 5, 0.9], False),
+        ("at_most", 1, [1, 1], True),
+        ("at_most", 1, [0, 1.1], False),
+        ("above", 0, [1, 1.1, 0.9], True),
+        ("above", 0, [3, 0.1, -0.5], False),
+        ("above", 0, [1, 1], False),  # two seeds have no interval worth the name
+        ("below", 0, [-1, -1.1, -0.9], True),
+        ("below", 0, [-3, -0.1, 0.5], False),
+        ("above", 0, [], False),
+    ],
+)
+def test_rules(kind, bound, values, holds):
+    assert rule(kind, bound).holds(values, 225.0) is holds
+
+
+def test_above_is_the_t_interval():
+    """n = 4, sd 1: t(.975, 3) / 2 = 1.591."""
+    shape = np.array([-1, -1, 1, 1]) * math.sqrt(3) / 2
+    assert rule("above", 0).holds(shape + 1.60, None) and not rule("above", 0).holds(shape + 1.58, None)
+
+
+def test_verdicts():
+    number, claim = ENTRIES["a"], ENTRIES["b"]
+    assert number.verdict([224, 226, 225], 500) == "reproduced"
+    assert number.verdict([100, 101, 102], 500) == "budget too small: 500 of 1,000 steps"
+    assert number.verdict([100, 101, 102], 500, flat=True) == "not reproduced"
+    assert number.verdict([100, 101, 102], 1000) == "not reproduced"
+    assert number.verdict([224, 226, 225], 1000, failed=1) == "not reproduced"
+    assert claim.verdict([1, 1.1, 0.9], 5) == "claim holds"
+    assert claim.verdict([-1, -1.1, -0.9], 5) == "not reproduced"
+    other = dataclasses.replace(number, not_comparable="another network")
+    assert other.verdict([225], 1000) == "not comparable: another network"
+
+
+def test_the_digest_is_of_what_judges_alone():
+    changed = TOML.replace("as written", "in other words")
+    assert published.read(changed)["gan"]["a"].sha256 == ENTRIES["a"].sha256
+    for old, new in (("bound = 10.0", "bound = 11.0"), ("225.0", "226.0"), ("steps = 1000", "steps = 999")):
+        assert published.read(TOML.replace(old, new))["gan"]["a"].sha256 != ENTRIES["a"].sha256
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('status = "C"', 'status = "X"', "status is 'X'"),
+        ('kind = "within"', 'kind = "near"', "rule is 'near'"),
+        ("value = 225.0\n", "", "needs a published value"),
+        ("steps = 1000", "stepz = 1000", "stepz"),
+        ('rule = {kind = "above", bound = 0.0, because = "of it"}', "", "no rule"),
+    ],
+)
+def test_an_entry_that_cannot_judge_is_refused(old, new, said):
+    with pytest.raises(ValueError, match=said):
+        published.read(TOML.replace(old, new))
+
+
+def test_every_entry_of_the_file_is_read_and_every_target_has_a_headline():
+    for target in TARGETS:
+        assert published.headline(target) in published.entries()[target]
+
+
+PROVENANCE = {"wall_seconds": 1.5, "device": "d", "versions": "v", "commit": "c"}
+
+
+def measured(values, **more):
+    return job.Measured(values, seeds=tuple(range(len(values))), steps=1000, config=vae.Config(), **more)
+
+
+def test_a_row_is_whole_and_its_numbers_agree():
+    row = results.row(ENTRIES["a"], measured([224.0, 226.0, 228.0]), budget="cpu", provenance=PROVENANCE)
+    results.check(row)
+    assert row["ours"] == {"values": [224.0, 226.0, 228.0], "mean": 226.0, "sd": 2.0, "n": 3}
+    assert row["published"] == {"value": 225.0, "error": 2.0, "status": "C"} and row["verdict"] == "reproduced"
+    exact = results.row(ENTRIES["a"], job.Measured([225.0], exact=True), budget="cpu", provenance=PROVENANCE)
+    results.check(exact)
+    assert exact["budget"] == "exact" and exact["seeds"] == [] and exact["ours"]["sd"] == 0
+    none = results.not_run(ENTRIES["b"])
+    results.check(none)
+    assert none["budget"] == "none" and none["ours"] is None and none["published"] is None
+    for change in ({"ours": row["ours"] | {"mean": 1.0}}, {"seeds": [0, 1]}, {"budget": "huge"}, {"budget": "exact"}):
+        with pytest.raises(ValueError, match=r"gan\.a"):
+            results.check(row | change)
+    with pytest.raises(ValueError, match="finite"):
+        results.summary([1.0, math.nan])
+    with pytest.raises(ValueError, match="one each"):
+        bad = job.Measured([1.0], seeds=(0, 1))
+        results.row(ENTRIES["a"], bad, budget="cpu", provenance=PROVENANCE)
+
+
+def test_merging_keeps_other_budgets_and_says_what_was_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(published, "entries", lambda: {"gan": ENTRIES})
+    both = measured([1.0, 2.0, 3.0])
+    rows = [results.row(ENTRIES["a"], both, budget=budget, provenance=PROVENANCE) for budget in ("cpu", "paper")]
+    results.merge("gan", rows[:1], tmp_path)
+    assert [r["budget"] for r in results.read("gan", tmp_path)] == ["cpu", "none"]
+    results.merge("gan", rows[1:], tmp_path)
+    found = results.read("gan", tmp_path)
+    assert [(r["id"], r["budget"]) for r in found] == [("gan.a", "paper"), ("gan.a", "cpu"), ("gan.b", "none")]
+    assert [r["budget"] for r in report.best(found)] == ["paper", "none"]
+    again = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
+    results.merge("gan", [again], tmp_path)
+    assert [r["budget"] for r in results.read("gan", tmp_path)] == ["paper", "cpu", "cpu"]
+    (tmp_path / "gan.json").write_text("[]")
+    with pytest.raises(ValueError, match="no results file"):
+        results.read("gan", tmp_path)
+
+
+def make_job(folder):
+    return job.Job("smoke", (0, 1), folder, folder / "figures", progress=False)
+
+
+def test_training_goes_on_and_counts_failed_seeds(tmp_path, monkeypatch):
+    """A seed that diverges is failed and stays failed; the others are as alone; time adds up over stops."""
+    x = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    config = dataclasses.replace(vae.vectors(3), batch_size=50)
+    one = make_job(tmp_path)
+    trained = one.fit("ok", vae, config, Dataset(x), steps=6, log_every=2)
+    assert trained.seeds == (0, 1) and trained.failed == ()
+    steps, values = trained.curve("elbo")
+    assert steps.tolist() == [2, 4, 6] and values.shape == (2, 3)
+    again = make_job(tmp_path).fit("ok", vae, config, Dataset(x), steps=6, log_every=2)
+    np.testing.assert_array_equal(again.curve("elbo")[1], values)
+    together = make_job(tmp_path / "t").fit("ok", vae, config, Dataset(x), steps=6, log_every=2, side_by_side=True)
+    np.testing.assert_allclose(together.curve("elbo")[1], values, rtol=2e-3)
+
+    lost = make_job(tmp_path / "l")
+
+    def fit_one(algorithm, config, dataset, *, seeds, **more):
+        if seeds == (1,):
+            raise fit.Diverged("elbo is nan at step 3 of seed 1")
+        return real(algorithm, config, dataset, seeds=seeds, **more)
+
+    real = fit.fit
+    monkeypatch.setattr(fit, "fit", fit_one)
+    found = lost.fit("bad", vae, config, Dataset(x), steps=6, log_every=2)
+    assert found.seeds == (0,) and found.failed == (1,)
+    assert make_job(tmp_path / "l").seconds >= json.loads((tmp_path / "l" / "seconds.json").read_text())["seconds"]
+
+
+def test_flat():
+    steps = np.arange(1, 101)
+    rising = np.log(steps)[None].repeat(3, 0)
+    assert not job.flat(steps, rising, tolerance=0.01)
+    assert job.flat(steps, np.minimum(rising, 3.0), tolerance=0.01)
+    assert not job.flat(steps[:3], rising[:, :3], tolerance=10)
+
+
+def test_a_users_mistake_is_one_sentence(tmp_path, capsys):
+    for flags, said in (
+        (["pca", "--parts", "nosuch"], "no part 'nosuch'"),
+        (["pca", "--seeds", "0", "1"], "at least three"),
+        (["pca", "--budget", "smoke", "--seeds", "0", "0"], "each once"),
+    ):
+        assert __main__.main([*flags, "--workdir", str(tmp_path)]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_the_committed_rows_are_whole_and_the_report_is_theirs():
+    for target in TARGETS:
+        for row in results.read(target):
+            results.check(row)
+    assert report.REPORT.read_text() == report.text(), "run `make report`"
+    assert report.main(["--check"]) == 0
+
+
+def test_rules_came_before_the_rows():
+    """Every committed row was run at a commit that already had its rule, and that lies in this history."""
+    if results.git("rev-parse", "--is-shallow-repository") == "true":
+        pytest.skip("a shallow clone does not have the commits")
+    for target in TARGETS:
+        for row in results.read(target):
+            if row["budget"] != "none":
+                results.git("merge-base", "--is-ancestor", row["commit"], "HEAD")
+                assert results.rule_came_first(row), row["id"]
+
+
+def test_numbers_are_shown_to_the_digits_of_their_errors():
+    assert report._number(225.123, 2.0) == "225.1 +- 2.0"
+    assert report._number(13.866, 0.0523) == "13.866 +- 0.052"
+    assert report._number(1234.5, 123.0) == "1234 +- 123"
+    assert report._duration(30) == "30 s" and report._duration(600) == "10 min" and report._duration(7200) == "2.0 h"
