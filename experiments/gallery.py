@@ -40,7 +40,7 @@ SHOWN = 36  # of the samples that are judged
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdirs", nargs="*", type=Path, default=[])
-    parser.add_argument("--out", type=Path, default=None, help=f"a folder; default experiments/results/gallery")
+    parser.add_argument("--out", type=Path, default=None, help="a folder; default experiments/results/gallery")
     parser.add_argument("--check", action="store_true")
     flags = parser.parse_args(argv)
     if flags.check:
