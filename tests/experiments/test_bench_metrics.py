@@ -60,3 +60,7 @@ def test_what_is_not_installed_is_named():
 def test_wrong_flags_are_told(capsys):
     assert metrics.main(["--repeats", "0"]) == 1
     assert "give 1 or more" in capsys.readouterr().err
+
+
+def test_the_readmes_table_is_that_of_the_results():
+    assert metrics.main(["--check"]) == 0

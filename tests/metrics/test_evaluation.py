@@ -12,7 +12,7 @@ import pytest
 from experiments import evaluate as script
 from vaegan_jax import data, fit, gan, losses, metrics, nets, vae
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.metrics import evaluation
+from vaegan_jax.metrics import evaluation, features
 from vaegan_jax.metrics.evaluation import Row, number
 from vaegan_jax.metrics.features import Extractor
 
@@ -153,6 +153,17 @@ def test_a_networks_name_is_in_the_metric_and_each_set_goes_through_it_once_a_se
     shares = [(np.mean(picked == c), np.mean(usual == c)) for c in np.unique(picked)]
     divergence = sum(p * np.log(p / q) for p, q in shares)
     assert values[f"class_divergence[half, n={N}]"][1] == pytest.approx(divergence)
+
+
+def test_the_runs_own_data_say_whose_classifier_is_the_network(workdir, tmp_path, monkeypatch):
+    short = dataclasses.replace(features.RECIPES["digits"], steps=2)
+    monkeypatch.setitem(features.RECIPES, "digits", short)
+    (row,) = metrics.evaluate(workdir, metrics=("frechet",), samples=N, data_dir=tmp_path, progress=False).rows
+    network = features.classifier("digits", data_dir=tmp_path, progress=False)  # trained above, read here
+    assert row.metric == f"frechet_distance[digits-cnn, n={N}]"
+    test = network.features(data.load("digits", "test").x)
+    ours = [metrics.frechet_distance(test, network.features(samples(workdir, seed))) for seed in (3, 5)]
+    np.testing.assert_allclose(row.values, ours, rtol=1e-6)
 
 
 def test_a_vaes_likelihood_is_its_importance_weighted_bound(vae_run, train):
