@@ -74,8 +74,8 @@ class Trained:
         return self.runs[seed].state(seed)
 
     def config(self) -> Any:
-        """As `fit` ran it, data set's size and all."""
-        return next(iter(self.runs.values())).config
+        """As `fit` ran it, data set's size and all; None where every seed failed."""
+        return next((run.config for run in self.runs.values()), None)
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A metric over the steps that have it: (steps [T], values [S, T])."""

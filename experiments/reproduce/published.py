@@ -131,7 +131,12 @@ def _entry(target: str, name: str, raw: Mapping[str, Any]) -> Entry:
         raise ValueError(f"{where} has {', '.join(sorted(unknown))}: the fields are {', '.join(sorted(fields))}.")
     given = dict(raw)
     rule = given.pop("rule", None)
+    needed = ("paper", "item", "dataset", "metric", "protocol", "splits")
+    if missing := [name for name in needed if name not in raw]:
+        raise ValueError(f"{where} lacks {', '.join(missing)}.")
     if rule is not None:
+        if set(rule) != {"kind", "bound", "because"}:
+            raise ValueError(f"{where}: rule has {', '.join(rule)}; kind, bound and because are expected.")
         rule = Rule(**rule)
         if rule.kind not in KINDS:
             raise ValueError(f"{where}: rule is {rule.kind!r}, one of {', '.join(KINDS)} is expected.")

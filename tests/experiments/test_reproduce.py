@@ -97,6 +97,8 @@ def test_the_digest_is_of_what_judges_alone():
         ('kind = "within"', 'kind = "near"', "rule is 'near'"),
         ("value = 225.0\n", "", "needs a published value"),
         ("steps = 1000", "stepz = 1000", "stepz"),
+        ('metric = "m"', "", "lacks metric"),
+        ("bound = 10.0, ", "", "kind, bound and because"),
         ('rule = {kind = "above", bound = 0.0, because = "of it"}', "", "no rule"),
     ],
 )
