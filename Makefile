@@ -25,7 +25,7 @@ quickstart: install ## All five models on 8x8 digits, and a page with their pict
 	$(BIN)/python -m experiments.quickstart
 
 test: install ## The whole test suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: install ## Linter and type checker
 	$(BIN)/ruff check .

@@ -1,0 +1,332 @@
+"""Principal components beside what learns by gradients (Hinton & Salakhutdinov 2006; Tipping & Bishop 1999)
+
+Exact PCA and its probabilistic model against known numbers; a linear VAE, which must reach the latter's likelihood
+(Lucas et al. 2019); a deep autoencoder and logistic PCA at 30 numbers an image. Then the question behind the project: a
+VAE, a GAN and PCA describe the same test images by 2, 10, 30 and 50 numbers, and the summed squared error says how well.
+The VAE's code is the mean of q(z|x); a GAN has no encoder, so its code is searched for (`inversion`).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from experiments.reproduce import inversion
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, flat
+from vaegan_jax import gan, nets, pca, plots, vae
+from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.optimizer import Optimizer
+
+SIZES = (2, 10, 20, 30, 50, 100, 200)  # of probabilistic PCA
+LATENTS = (2, 10, 30, 50)  # of PCA, VAE and GAN side by side
+K = 30
+BLUE, GREEN, RED, GREY = "#3b6fb6", "#3a9a5c", "#c8553d", "0.45"
+
+
+def rows(x: Any) -> np.ndarray:
+    """uint8 images [N, ...] -> [N, D] float32 in [0, 1]."""
+    return np.asarray(x).reshape(len(x), -1).astype(np.float32) / 255
+
+
+def squared_error(x: np.ndarray, rebuilt: np.ndarray) -> float:
+    """Summed over an image's pixels, mean over images: x and rebuilt [N, D]."""
+    return float(((x.astype(np.float64) - rebuilt) ** 2).sum(axis=1).mean())
+
+
+def mean_code(config: vae.Config, state: Any, x: np.ndarray, block: int = 1000) -> tuple[np.ndarray, np.ndarray]:
+    """Of uint8 images [N, H, W, C]: the means of q(z|x) [N, K] and what the decoder makes of them [N, D]."""
+    codes, rebuilt = [], []
+    for start in range(0, len(x), block):
+        z, _ = vae.encode(config, state, x[start : start + block])
+        codes.append(np.asarray(z))
+        rebuilt.append(np.asarray(vae.decode(config, state, z)).reshape(len(z), -1))
+    return np.concatenate(codes), np.concatenate(rebuilt)
+
+
+def exact(job: Job) -> Outcome:
+    """PCA and probabilistic PCA of all training images."""
+    train, test = job.load("mnist"), job.load("mnist", "test")
+    x, y = rows(train.x), rows(test.x)
+    found, lines = {}, []
+    for k in SIZES:
+        model = pca.fit(x, k)
+        likelihood = model.log_likelihood(y)
+        error = squared_error(y, model.inverse(model.transform(y)))
+        se = likelihood.std() / np.sqrt(len(y))
+        found[f"ppca_{k}"] = _exact(likelihood.mean(), f"standard error over test images {se:.2g}", train, test)
+        if k == K:
+            found["reconstruction_30"] = _exact(error, "", train, test)
+        lines.append([k, error, float(likelihood.mean()), float(model.log_likelihood(x).mean()), model.noise_variance])
+    columns = ("components", "squared error, test", "log p(x), test", "log p(x), train", "noise variance")
+    return Outcome(found, [Table("PCA and probabilistic PCA of MNIST, pixels in [0, 1]; nats.", columns, lines)])
+
+
+def _exact(value: float, note: str, *data: Dataset) -> Measured:
+    return Measured([float(value)], exact=True, data=data, note=note)
+
+
+def linear_config(variance: float) -> vae.Config:
+    """A VAE whose nets are one matrix each; the noise variance is that of probabilistic PCA, so its optimum is too."""
+    return dataclasses.replace(
+        vae.Config(),
+        latents=K,
+        encoder=nets.MLPEncoder(hidden=()),
+        decoder=nets.MLPDecoder(hidden=()),
+        likelihood="gaussian_fixed",
+        variance=variance,
+        output="linear",
+        weight_prior=False,
+        batch_size=500,
+    )
+
+
+def linear_vae(job: Job) -> Outcome:
+    train, test = job.load("mnist"), job.load("mnist", "test")
+    model = pca.fit(rows(train.x), K)
+    best = float(model.log_likelihood(rows(test.x)).mean())
+    steps = job.choose(40, 20_000, 60_000)
+    adam = Optimizer(rule="adam", learning_rate=2e-3, linear_from=steps // 4, linear_to=steps)
+    config = dataclasses.replace(linear_config(float(model.noise_variance)), optimizer=adam)
+    trained = job.fit("linear", vae, config, train, steps=steps, validation=test, checkpoint_every=max(1, steps // 20))
+    at, elbo = trained.curve("validation_elbo")
+    gap = best - elbo
+
+    figure = plots.new_figure(5.2, 3.4)
+    axes = figure.subplots()
+    _band(axes, at, gap, BLUE, f"probabilistic PCA less the linear VAE's ELBO, n = {len(gap)}")
+    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set(xlabel="steps", ylabel="nats, test set", xscale="log", yscale="symlog")
+    axes.legend(frameon=False, fontsize=8)
+    plots.clean(axes)
+    plots.render(figure, job.figures / "linear.png")
+    caption = (
+        f"A linear VAE with {K} latents on MNIST: what its ELBO lacks of the exact log-likelihood of probabilistic PCA "
+        f"({best:.1f} nats), on the test set; band: range over seeds."
+    )
+    measured = Measured(
+        gap[:, -1].tolist(), trained.seeds, trained.failed, steps, trained.config(), (train, test),
+        flat=flat(at, gap, tolerance=0.1), note=f"probabilistic PCA: {best:.2f} nats; one draw of z an image",
+    )  # fmt: skip
+    return Outcome({"linear_vae": measured}, figures={"linear.png": caption})
+
+
+def autoencoder_config(hidden: tuple[int, ...], steps: int) -> vae.Config:
+    """Cross-entropy of grey pixels and no KL: nothing holds up the noise of the code, which vanishes in training."""
+    return dataclasses.replace(
+        vae.Config(),
+        latents=K,
+        encoder=nets.MLPEncoder(hidden=hidden, activation=nn.relu),
+        decoder=nets.MLPDecoder(hidden=hidden[::-1], activation=nn.relu),
+        binarize="none",
+        beta=0.0,
+        weight_prior=False,
+        optimizer=Optimizer(rule="adam", learning_rate=1e-3, linear_from=steps // 2, linear_to=steps),
+    )
+
+
+def autoencoders(job: Job) -> Outcome:
+    """The article's deep net without its pretraining, and one matrix each way with a logistic output."""
+    train, test = job.load("mnist"), job.load("mnist", "test")
+    y = rows(test.x)
+    found = {}
+    for name, hidden, steps in (
+        ("autoencoder_30", (1000, 500, 250), job.choose(20, 12_000, 120_000)),
+        ("logistic_pca_30", (), job.choose(20, 30_000, 120_000)),
+    ):
+        config = autoencoder_config(hidden, steps)
+        trained = job.fit(name, vae, config, train, steps=steps)
+        errors = [squared_error(y, mean_code(config, trained.state(s), test.x)[1]) for s in trained.seeds]
+        found[name] = Measured(errors, trained.seeds, trained.failed, steps, trained.config(), (train, test))
+    return Outcome(found)
+
+
+def vae_config(latents: int) -> vae.Config:
+    """784-500-K tanh, grey pixels as Bernoulli targets, Adam."""
+    return dataclasses.replace(
+        vae.Config(),
+        latents=latents,
+        encoder=nets.MLPEncoder(hidden=(500,)),
+        decoder=nets.MLPDecoder(hidden=(500,)),
+        binarize="none",
+        weight_prior=False,
+        optimizer=Optimizer(rule="adam", learning_rate=1e-3),
+    )
+
+
+def gan_config(latents: int) -> gan.Config:
+    """ReLU and leaky ReLU MLPs, non-saturating loss, Adam 2e-4 (.5): quick, and stable at every width tried."""
+    adam = Optimizer(rule="adam", learning_rate=2e-4, momentum=0.5)
+    return gan.Config(
+        latents=latents,
+        prior="normal",
+        prior_scale=1.0,
+        generator=nets.MLPGenerator(hidden=(256, 512), activation=nn.relu, norm="batch"),
+        discriminator=nets.MLPDiscriminator(hidden=(512, 256)),
+        discriminator_weight=1.0,
+        update="alternating",
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+    )
+
+
+def latents(job: Job) -> Outcome:
+    """PCA, VAE and GAN at the same number of latents."""
+    train, test = job.load("mnist"), job.load("mnist", "test")
+    x, y = rows(train.x), rows(test.x)
+    searched = job.choose(16, 200, 1000)
+    one_each = np.array([int(np.flatnonzero(test.label == digit)[0]) for digit in range(10)])
+    errors: dict[str, list[list[float]]] = {"VAE": [], "GAN": []}
+    linear, found, lines, pictures, codes = [], {}, [], {}, {}
+    for k in LATENTS:
+        model = pca.fit(x, k)
+        rebuilt = model.inverse(model.transform(y))
+        linear.append(squared_error(y, rebuilt))
+        pictures[k] = {"PCA": rebuilt[one_each]}
+        steps = job.choose(20, 6_000, 60_000)
+        coder = job.fit(f"vae{k}", vae, vae_config(k), train, steps=steps)
+        each = []
+        for seed in coder.seeds:
+            z, rebuilt = mean_code(vae_config(k), coder.state(seed), test.x)
+            each.append(squared_error(y, rebuilt))
+            if seed == coder.seeds[0]:
+                pictures[k]["VAE"] = rebuilt[one_each]
+                codes[k] = {"PCA": model.transform(y), "VAE": z}
+        errors["VAE"].append(each)
+        game = job.fit(f"gan{k}", gan, gan_config(k), train, steps=job.choose(20, 8_000, 100_000))
+        errors["GAN"].append(_inverted(job, game, k, test, searched, one_each, pictures))
+        found[f"vae_below_pca_{k}"] = Measured(
+            [linear[-1] - e for e in each], coder.seeds, coder.failed, steps, coder.config(), (train, test),
+            note=f"PCA {linear[-1]:.2f}, VAE {np.mean(each):.2f}, GAN inversion {np.mean(errors['GAN'][-1]):.2f} "
+            f"(of the first {searched} test images)",
+        )  # fmt: skip
+        lines.append([k, linear[-1], _spread(each), _spread(errors["GAN"][-1])])
+    _draw_errors(job, linear, errors)
+    _draw_rebuilt(job, test.x[one_each], pictures)
+    _draw_codes(job, codes[2], test.label)
+    table = Table(
+        "Summed squared error a test image, mean +- sd over seeds.", ("latents", "PCA", "VAE", "GAN inversion"), lines
+    )
+    captions = {
+        "errors.png": "How well K numbers describe a test image: PCA (exact), VAE (mean of q(z|x)), GAN (code found by "
+        f"descent from {inversion.STARTS} starts, first {searched} test images); band: range over seeds.",
+        "rebuilt.png": "The first test image of each digit, and what PCA, a VAE and a GAN make of 2, 10, 30, 50 numbers.",
+        "codes.png": "Two numbers an image, coloured by digit: PCA's keep the axes of largest variance, the VAE's fill "
+        "the prior N(0, I).",
+    }
+    return Outcome(found, [table], captions)
+
+
+def _inverted(
+    job: Job, game: Trained, k: int, test: Dataset, searched: int, shown: np.ndarray, pictures: dict[int, Any]
+) -> list[float]:
+    """Errors of the first test images after inversion, one a seed; the shown ones' pictures of the first seed."""
+    each = []
+    for seed in game.seeds:
+        invert = functools.partial(
+            inversion.invert, gan, gan_config(k), game.state(seed), steps=job.choose(10, 300, 1000)
+        )
+        _, rebuilt = invert(jax.random.key(seed), test.x[:searched])
+        each.append(squared_error(rows(test.x[:searched]), rebuilt.reshape(searched, -1)))
+        if seed == game.seeds[0]:
+            pictures[k]["GAN"] = invert(jax.random.key(seed), test.x[shown])[1].reshape(len(shown), -1)
+        job.tick()
+    return each
+
+
+def _spread(values: list[float]) -> str:
+    if len(values) < 2:
+        return "failed" if not values else f"{values[0]:.2f}"
+    return f"{np.mean(values):.2f} +- {np.std(values, ddof=1):.2g}"
+
+
+def _band(axes: Any, at: Any, values: np.ndarray, colour: str, label: str) -> None:
+    """Mean of values [S, T] over seeds, and their range."""
+    axes.plot(at, values.mean(axis=0), color=colour, marker="o", markersize=3.5, linewidth=1.5, label=label)
+    axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
+
+
+def _draw_errors(job: Job, linear: list[float], errors: dict[str, list[list[float]]]) -> None:
+    figure = plots.new_figure(5.2, 3.6)
+    axes = figure.subplots()
+    axes.plot(LATENTS, linear, color=GREY, marker="s", markersize=4, linewidth=1.5, label="PCA")
+    for (name, each), colour in zip(errors.items(), (BLUE, RED), strict=True):
+        if all(len(e) == len(each[0]) > 0 for e in each):
+            _band(axes, LATENTS, np.array(each).T, colour, name)
+    axes.set(xlabel="latents", ylabel="squared error an image", xscale="log", ylim=(0, None))
+    axes.set_xticks(LATENTS, [str(k) for k in LATENTS])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8)
+    plots.clean(axes)
+    plots.render(figure, job.figures / "errors.png")
+
+
+def _draw_rebuilt(job: Job, originals: np.ndarray, pictures: dict[int, dict[str, np.ndarray]]) -> None:
+    shown = [("test image", rows(originals))]
+    shown += [(f"{name}, {k}", images) for k, each in pictures.items() for name, images in each.items()]
+    side = originals.shape[1]
+    figure = plots.new_figure(5.4, 0.46 * len(shown) + 0.2)
+    for axes, (label, images) in zip(np.atleast_1d(figure.subplots(len(shown), 1)), shown, strict=True):
+        strip = np.concatenate(list(images.reshape(-1, side, originals.shape[2])), axis=1)
+        axes.imshow(np.clip(strip, 0, 1), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    plots.render(figure, job.figures / "rebuilt.png")
+
+
+def _draw_codes(job: Job, codes: dict[str, np.ndarray], label: np.ndarray) -> None:
+    figure = plots.new_figure(8.4, 4.0)
+    panels = figure.subplots(1, 2)
+    for axes, (name, z) in zip(panels, codes.items(), strict=True):
+        dots = axes.scatter(*z[:4000].T, c=label[:4000], cmap="tab10", vmin=-0.5, vmax=9.5, s=4, linewidths=0)
+        axes.set_title(name, fontsize=10, loc="left")
+        axes.set_aspect("equal", adjustable="datalim")
+        plots.clean(axes, grid_lines=False)
+    bar = figure.colorbar(dots, ax=panels, ticks=range(10), shrink=0.8)
+    bar.ax.tick_params(labelsize=8)
+    plots.render(figure, job.figures / "codes.png")
+
+
+def _says(what: str, smoke: str, cpu: str, paper: str) -> Any:
+    return lambda budget: f"{what}; {dict(smoke=smoke, cpu=cpu, paper=paper)[budget]}"
+
+
+PARTS = (
+    Part(
+        "exact",
+        ("reconstruction_30", *(f"ppca_{k}" for k in SIZES)),
+        exact,
+        _says("closed forms, 60,000 images", *["half a minute"] * 3),
+    ),
+    Part(
+        "linear",
+        ("linear_vae",),
+        linear_vae,
+        _says("a linear VAE a seed, batch 500", "40 steps", "20,000 steps, 2 minutes a seed", "60,000 steps"),
+    ),
+    Part(
+        "autoencoders",
+        ("autoencoder_30", "logistic_pca_30"),
+        autoencoders,
+        _says(
+            "a deep and a linear autoencoder a seed",
+            "20 steps",
+            "12,000 and 30,000 steps, 8 minutes a seed",
+            "120,000 steps each",
+        ),
+    ),
+    Part(
+        "latents",
+        tuple(f"vae_below_pca_{k}" for k in LATENTS),
+        latents,
+        _says(
+            "four VAEs and four GANs a seed, and the GANs' inversion",
+            "20 steps",
+            "6,000 and 8,000 steps, 10 minutes a seed",
+            "60,000 and 100,000 steps",
+        ),
+    ),
+)
