@@ -1,8 +1,8 @@
 """Principal components beside what learns by gradients (Hinton & Salakhutdinov 2006; Tipping & Bishop 1999)
 
 Exact PCA and its probabilistic model against known numbers; a linear VAE, which must reach the latter's likelihood
-(Lucas et al. 2019); a deep autoencoder and logistic PCA at 30 numbers an image. Then the question behind the project: a
-VAE, a GAN and PCA describe the same test images by 2, 10, 30 and 50 numbers, and the summed squared error says how well.
+(Lucas et al. 2019); a deep autoencoder and logistic PCA at 30 numbers an image. Then the question behind the project:
+a VAE, a GAN and PCA describe the same test images by 2, 10, 30 and 50 numbers; the squared error says how well.
 The VAE's code is the mean of q(z|x); a GAN has no encoder, so its code is searched for (`inversion`).
 """
 
@@ -212,7 +212,7 @@ def latents(job: Job) -> Outcome:
     captions = {
         "errors.png": "How well K numbers describe a test image: PCA (exact), VAE (mean of q(z|x)), GAN (code found by "
         f"descent from {inversion.STARTS} starts, first {searched} test images); band: range over seeds.",
-        "rebuilt.png": "The first test image of each digit, and what PCA, a VAE and a GAN make of 2, 10, 30, 50 numbers.",
+        "rebuilt.png": "The first test image of each digit, and what PCA, a VAE and a GAN make of so many numbers.",
         "codes.png": "Two numbers an image, coloured by digit: PCA's keep the axes of largest variance, the VAE's fill "
         "the prior N(0, I).",
     }
@@ -291,7 +291,8 @@ def _draw_codes(job: Job, codes: dict[str, np.ndarray], label: np.ndarray) -> No
 
 
 def _says(what: str, smoke: str, cpu: str, paper: str) -> Any:
-    return lambda budget: f"{what}; {dict(smoke=smoke, cpu=cpu, paper=paper)[budget]}"
+    times = {"smoke": smoke, "cpu": cpu, "paper": paper}
+    return lambda budget: f"{what}; {times[budget]}"
 
 
 PARTS = (

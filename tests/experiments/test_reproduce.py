@@ -135,8 +135,8 @@ def test_a_row_is_whole_and_its_numbers_agree():
             results.check(row | change)
     with pytest.raises(ValueError, match="finite"):
         results.summary([1.0, math.nan])
+    bad = job.Measured([1.0], seeds=(0, 1))
     with pytest.raises(ValueError, match="one each"):
-        bad = job.Measured([1.0], seeds=(0, 1))
         results.row(ENTRIES["a"], bad, budget="cpu", provenance=PROVENANCE)
 
 
