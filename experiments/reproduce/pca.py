@@ -50,7 +50,7 @@ def exact(job: Job) -> Outcome:
     """PCA and probabilistic PCA of all training images."""
     train, test = job.load("mnist"), job.load("mnist", "test")
     x, y = rows(train.x), rows(test.x)
-    found, lines = {}, []
+    found, lines = dict[str, Measured](), list[list[Any]]()
     for k in SIZES:
         model = pca.fit(x, k)
         likelihood = model.log_likelihood(y)
@@ -179,7 +179,8 @@ def latents(job: Job) -> Outcome:
     searched = job.choose(16, 200, 1000)
     one_each = np.array([int(np.flatnonzero(test.label == digit)[0]) for digit in range(10)])
     errors: dict[str, list[list[float]]] = {"VAE": [], "GAN": []}
-    linear, found, lines, pictures, codes = [], {}, [], {}, {}
+    linear, found, pictures, codes = [], {}, {}, {}
+    lines: list[list[Any]] = []
     for k in LATENTS:
         model = pca.fit(x, k)
         rebuilt = model.inverse(model.transform(y))
