@@ -191,7 +191,7 @@ def commit() -> str:
     """
     changed = git("status", "--porcelain", "--", "vaegan_jax", "experiments/*.py", "experiments/published.toml")
     if changed:
-        files = ", ".join(line[3:] for line in changed.splitlines()[:3])
+        files = ", ".join(line.split(maxsplit=1)[1] for line in changed.splitlines()[:3])
         raise ValueError(
             f"A result is of a commit, but {files} {'differ' if ',' in files else 'differs'} from it: commit first."
         )
