@@ -67,15 +67,14 @@ def test_an_autoencoders_code_is_its_mean(key):
 
 def test_a_smoke_run_writes_rows_and_goes_on(tmp_path, mnist, capsys):
     mnist("test")
-    flags = ["pca", "--budget", "smoke", "--parts", "exact", "linear", "--workdir", str(tmp_path), "--quiet"]
+    flags = ["pca", "--budget", "smoke", "--parts", "linear", "--workdir", str(tmp_path), "--quiet"]
     assert __main__.main(flags) == 0
     rows = {row["id"]: row for row in results.read("pca", tmp_path / "results")}
     for row in rows.values():
         results.check(row)
-    assert rows["pca.reconstruction_30"]["verdict"] == "reproduced" and rows["pca.ppca_30"]["verdict"] == "reproduced"
     assert rows["pca.linear_vae"]["verdict"] == "budget too small: 40 of 20,000 steps"
     assert rows["pca.autoencoder_30"]["verdict"].startswith("not run")
     assert (tmp_path / "results" / "pca" / "linear.png").exists()
     capsys.readouterr()
     assert __main__.main(flags) == 0
-    assert capsys.readouterr().err.count("done before") == 2
+    assert capsys.readouterr().err.count("done before") == 1
