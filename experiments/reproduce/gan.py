@@ -14,7 +14,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from experiments.reproduce.pca import BLUE, GREY, RED, rows
 from vaegan_jax import gan, metrics, plots
 from vaegan_jax.data.dataset import Dataset
@@ -233,23 +233,18 @@ def _draw_samples(job: Job, trained: Trained, train: Dataset) -> None:
     plots.interpolation(decode, ends[0], ends[1], path=job.figures / "figure3.png")
 
 
-def _says(what: str, smoke: str, cpu: str, paper: str) -> Any:
-    times = {"smoke": smoke, "cpu": cpu, "paper": paper}
-    return lambda budget: f"{what}; {times[budget]}"
-
-
 PARTS = (
-    Part("theorem", ("theorem1_minimum", "theorem1_divergence"), theorem, _says("quadrature", *["seconds"] * 3)),
+    Part("theorem", ("theorem1_minimum", "theorem1_divergence"), theorem, says("quadrature", *["seconds"] * 3)),
     Part(
         "ceilings",
         ("real", "kmeans", "gaussian", "gaussian_clipped", "centroids_beat_samples"),
         ceilings,
-        _says("Parzen windows of what is no generator's", "500 of each", *["10,000 of each, 5 minutes"] * 2),
+        says("Parzen windows of what is no generator's", "500 of each", *["10,000 of each, 5 minutes"] * 2),
     ),
     Part(
         "table1",
         ("table1", "not_copies"),
         table1,
-        _says("the released recipe", "20 steps", "40,000 steps (80 epochs), 25 minutes a seed", "250,000 (500 epochs)"),
+        says("the released recipe", "20 steps", "40,000 steps (80 epochs), 25 minutes a seed", "250,000 (500 epochs)"),
     ),
 )

@@ -59,6 +59,12 @@ class Part:
     says: Callable[[str], str]
 
 
+def says(what: str, smoke: str, cpu: str, paper: str) -> Callable[[str], str]:
+    """A Part's `says`: what it does, and how much of it at each budget."""
+    much = {"smoke": smoke, "cpu": cpu, "paper": paper}
+    return lambda budget: f"{what}; {much[budget]}"
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """The seeds of one training that finished, in order, and those that failed."""

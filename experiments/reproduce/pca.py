@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from experiments.reproduce import inversion
-from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, flat
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, flat, says
 from vaegan_jax import gan, nets, pca, plots, vae
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.optimizer import Optimizer
@@ -114,7 +114,7 @@ def linear_vae(job: Job) -> Outcome:
 
 
 def autoencoder_config(hidden: tuple[int, ...], steps: int) -> vae.Config:
-    """Cross-entropy of grey pixels and no KL: nothing holds up the noise of the code, which vanishes in training."""
+    """Cross-entropy of grey pixels and no KL, so that nothing holds up the noise of the code."""
     return dataclasses.replace(
         vae.Config(),
         latents=K,
@@ -157,7 +157,7 @@ def vae_config(latents: int) -> vae.Config:
 
 
 def gan_config(latents: int) -> gan.Config:
-    """ReLU and leaky ReLU MLPs, non-saturating loss, Adam 2e-4 (.5): quick, and stable at every width tried."""
+    """ReLU and leaky ReLU MLPs, non-saturating loss, Adam 2e-4 (.5)."""
     adam = Optimizer(rule="adam", learning_rate=2e-4, momentum=0.5)
     return gan.Config(
         latents=latents,
@@ -291,29 +291,24 @@ def _draw_codes(job: Job, codes: dict[str, np.ndarray], label: np.ndarray) -> No
     plots.render(figure, job.figures / "codes.png")
 
 
-def _says(what: str, smoke: str, cpu: str, paper: str) -> Any:
-    times = {"smoke": smoke, "cpu": cpu, "paper": paper}
-    return lambda budget: f"{what}; {times[budget]}"
-
-
 PARTS = (
     Part(
         "exact",
         ("reconstruction_30", *(f"ppca_{k}" for k in SIZES)),
         exact,
-        _says("closed forms, 60,000 images", *["half a minute"] * 3),
+        says("closed forms, 60,000 images", *["half a minute"] * 3),
     ),
     Part(
         "linear",
         ("linear_vae",),
         linear_vae,
-        _says("a linear VAE a seed, batch 500", "40 steps", "20,000 steps, 2 minutes a seed", "60,000 steps"),
+        says("a linear VAE a seed, batch 500", "40 steps", "20,000 steps, 2 minutes a seed", "60,000 steps"),
     ),
     Part(
         "autoencoders",
         ("autoencoder_30", "logistic_pca_30"),
         autoencoders,
-        _says(
+        says(
             "a deep and a linear autoencoder a seed",
             "20 steps",
             "12,000 and 30,000 steps, 8 minutes a seed",
@@ -324,7 +319,7 @@ PARTS = (
         "latents",
         tuple(f"vae_below_pca_{k}" for k in LATENTS),
         latents,
-        _says(
+        says(
             "four VAEs and four GANs a seed, and the GANs' inversion",
             "20 steps",
             "6,000 and 8,000 steps, 10 minutes a seed",

@@ -6,7 +6,6 @@
 import argparse
 import importlib
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 from experiments import readme
 from experiments.reproduce import TARGETS, published, results
 from experiments.reproduce.published import STATUS, Entry
+from vaegan_jax.metrics.evaluation import number
 
 REPORT = results.FOLDER.parent / "REPORT.md"
 COLUMNS = ("paper", "item", "data", "metric", "published", "ours", "verdict", "budget", "steps", "time")
@@ -175,9 +175,9 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     said = row["published"]
-    number = "a claim" if said is None else _number(said["value"], said["error"])
+    theirs = "a claim" if said is None else _number(said["value"], said["error"])
     if said is not None and said["status"] != "C":
-        number += f" [{said['status']}]"
+        theirs += f" [{said['status']}]"
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:
         mine = "-"
@@ -192,7 +192,7 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         "item": row["item"],
         "data": row["dataset"],
         "metric": row["metric"],
-        "published": number,
+        "published": theirs,
         "ours": mine,
         "verdict": _verdict(row),
         "budget": row["budget"],
@@ -202,11 +202,8 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
 
 
 def _number(value: float, error: float | None) -> str:
-    """`13.866 +- 0.052`: to the decimals of an error of two digits."""
-    if error is None or error == 0:
-        return _plain(value)
-    decimals = max(0, 1 - math.floor(math.log10(abs(error))))
-    return f"{value:.{decimals}f} +- {error:.{decimals}f}" if decimals < 7 else f"{value:.4g} +- {error:.2g}"
+    """`13.866 +- 0.052`."""
+    return number(value, error) if error else _plain(value)
 
 
 def _plain(value: Any) -> str:
