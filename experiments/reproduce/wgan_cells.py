@@ -79,7 +79,7 @@ def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
     shared = dataclasses.replace(job, workdir=job.workdir.parent / "cells")
     total = steps(job.budget)
     at = [total * k // CHECKPOINTS for k in range(1, CHECKPOINTS + 1)]
-    data, found = job.load(dataset(job)), {}
+    data, found = job.load(dataset(job)), dict[Cell, Trained]()
     extractor, reference = network(job)
     measure = judge(extractor, reference, samples(job.budget))
 

@@ -72,7 +72,7 @@ def run(job: Job) -> Outcome:
     apart = [t for t in exact if t]
     trained, said = _train(job)
     W = np.abs(THETAS)
-    slopes, fits = {}, {}
+    slopes, fits = dict[str, np.ndarray](), dict[str, np.ndarray]()
     for name in ("clip", "penalty"):
         slopes[name], fits[name] = np.array([proportional(W, e) for e in said[name]]).reshape(-1, 2).T
     far = W >= 0.2
@@ -136,7 +136,7 @@ def _data() -> Dataset:
 
 def _train(job: Job) -> tuple[dict[str, Trained], dict[str, np.ndarray]]:
     """The trainings, and what each says: [S, T]."""
-    trained, said = {}, {}
+    trained, said = dict[str, Trained](), dict[str, np.ndarray]()
     for name, game in games().items():
         trained[name] = one = job.fit(
             name, segments, segments.Config(game, THETAS), _data(), steps=_steps(job.budget), side_by_side=True

@@ -126,7 +126,7 @@ def run(job: Job) -> Outcome:
     _draw(job, lines, slopes)
     caption = (
         "Figure 2 of Arjovsky, Chintala & Bottou 2017. Left: the discriminator saturates, the clipped critic does not "
-        "(f up to a constant). Right: the sizes of their gradients; dashed: of D*, in closed form. Fake is on the right."
+        "(f up to a constant). Right: the sizes of their gradients; dashed: of D*, in closed form. Real is left."
     )
     return Outcome(rows, [table], {"fig2.png": caption})
 

@@ -25,6 +25,8 @@ def init(config: Game, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(config: Game, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
     """One step of the discriminator on one batch {"x": [B, *shape]} and as many samples; a critic's clip after it."""
-    learn = wgan.critic_step if isinstance(config, wgan.Config) else adversarial.discriminator_step
-    state, metrics = learn(config, state, batch, key)  # type: ignore[operator]
+    if isinstance(config, wgan.Config):
+        state, metrics = wgan.critic_step(config, state, batch, key)
+    else:
+        state, metrics = adversarial.discriminator_step(config, state, batch, key)
     return dataclasses.replace(state, step=state.step + 1), metrics

@@ -82,6 +82,4 @@ def _says(budget: str) -> str:
     return f"three generators by WGAN and GAN, {cells.steps(budget):,} iterations of 64; {time}"
 
 
-PART = Part(
-    "generators", ("wgan_dcgan", "wgan_nobn", "wgan_mlp", "nobn_gan_fails", "mlp_gan_collapses"), run, _says
-)
+PART = Part("generators", ("wgan_dcgan", "wgan_nobn", "wgan_mlp", "nobn_gan_fails", "mlp_gan_collapses"), run, _says)

@@ -84,14 +84,15 @@ def run(job: Job) -> Outcome:
     found, failed = dict[int, dict[str, dict[str, np.ndarray]]](), list[int]()
     for seed in job.seeds:
         generators = _generators(job, seed, config, data, list(stages.values()))
-        each = {} if generators is None else {
+        each = {
             name: _retrain(job, f"after-{step}-steps", seed, config, data, generators[step], x, at)
-            for name, step in stages.items()
-        }  # fmt: skip
-        if generators is None or None in each.values():
-            failed.append(seed)
+            for name, step in (stages.items() if generators else ())
+        }
+        whole = {name: one for name, one in each.items() if one is not None}
+        if len(whole) == len(stages):
+            found[seed] = whole
         else:
-            found[seed] = {name: one for name, one in each.items() if one is not None}
+            failed.append(seed)
     seeds = list(found)
     curves = {
         name: {metric: np.stack([found[seed][name][metric] for seed in seeds]) for metric in found[seeds[0]][name]}
@@ -145,8 +146,8 @@ def _orders(norm: np.ndarray) -> list[float]:
     return [float(v) for v in np.log10(np.maximum(norm[:, 0], tiny) / np.maximum(norm[:, -1], tiny))]
 
 
-def _generators(job: Job, seed: int, config: gan.Config, data: Any, stages: Sequence[int]) -> dict[int, Any] | None:
-    """The generator's variables after each of the stages (steps) of one training; None if it diverged."""
+def _generators(job: Job, seed: int, config: gan.Config, data: Any, stages: Sequence[int]) -> dict[int, Any]:
+    """The generator's variables after each of the stages (steps) of one training; {} if it diverged."""
     folder = job.workdir / "frozen" / f"seed-{seed}"
 
     def keep(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
@@ -157,7 +158,7 @@ def _generators(job: Job, seed: int, config: gan.Config, data: Any, stages: Sequ
         "generator", gan, config, data, steps=max(stages), seeds=(seed,), evaluate=keep, evaluate_at=stages
     )
     if seed in trained.failed:
-        return None
+        return {}
     template = trained.state(seed).generator.variables()
     return {step: checkpoint.restore(folder, template, step) for step in stages}
 
@@ -192,7 +193,7 @@ def _draw(job: Job, at: np.ndarray, curves: Mapping[str, Mapping[str, np.ndarray
         "log_d_norm": r"$\|\nabla_\theta\, E\,{-}\log D(g_\theta(z))\|$",
     }
     for axes, (metric, title) in zip(panels, shown.items(), strict=True):
-        for (name, curve), color in zip(curves.items(), draw.SHADES[-len(curves) :], strict=True):
+        for (name, curve), color in zip(curves.items(), draw.SHADES[len(draw.SHADES) - len(curves) :], strict=True):
             draw.band(axes, at, curve[metric], color, f"after {name}")
         axes.set(xlabel="discriminator iterations", yscale="log")
         axes.set_title(title, fontsize=10, loc="left")
@@ -223,6 +224,4 @@ def _says(budget: str) -> str:
     )
 
 
-PART = Part(
-    "vanishing", ("iterations_to_accuracy_one", "vanishing_orders", "log_d_norm", "log_d_variance"), run, _says
-)
+PART = Part("vanishing", ("iterations_to_accuracy_one", "vanishing_orders", "log_d_norm", "log_d_variance"), run, _says)

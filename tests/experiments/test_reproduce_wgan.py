@@ -73,7 +73,7 @@ def test_only_the_discriminators_of_the_segments_learn(name, key):
     one = jax.tree.map(lambda leaf: leaf[1], after)
     fakes = np.asarray(adversarial.sample(game, one, jax.random.key(1), 100))
     assert np.unique(fakes[:, 0]).tolist() == [-0.5] and 0 <= fakes[:, 1].min() < 0.2 < 0.8 < fakes[:, 1].max() <= 1
-    assert abs(example1.estimates(game, after, 64)[0]) < 1e-6  # theta 0: one law, common heights, no estimate above 0
+    assert example1.estimates(game, after, 64)[0] < 1e-6  # one law, common heights: no estimate is above 0
 
 
 def test_an_optimal_linear_critic_is_proportional_to_w():
@@ -106,7 +106,7 @@ def test_what_a_curve_says():
 def test_what_samples_say():
     assert cells.entropy(np.full(10, 0.1)) == pytest.approx(math.log(10))
     assert cells.entropy(np.eye(10)[3]) == 0.0
-    assert [net.channels for net in (cells.generator("dcgan", 64), cells.generator("nobn", 64))] == [(128, 64), (64, 64)]
+    assert cells.generator("nobn", 64).channels == (64, 64)
     assert cells.generator("dcgan", 64) == nets.ConvGenerator()
     for algorithm in cells.ALGORITHMS:
         config = cells.config((algorithm, "mlp"), 64, 60_000)
@@ -124,12 +124,12 @@ def test_when_accuracy_is_first_one():
 def test_the_probe_is_the_gradient_of_the_generators_cost(key):
     """Against jax.grad of the mean over both batches; the variance of two, |a - b|^2 / 2."""
     config = cells.config(("gan", "dcgan"), 2, 100)
-    keys = jax.random.split(key, 3)
-    state = wgan_frozen.init(config, keys[0], (8, 8, 1))
-    x = jax.random.uniform(keys[1], (2, 4, 8, 8, 1))
-    found = wgan_vanishing.probe(config, state, x, jax.random.clone(keys[2]))
+    init_key, data_key, probe_key = jax.random.split(key, 3)
+    state = wgan_frozen.init(config, init_key, (8, 8, 1))
+    x = jax.random.uniform(data_key, (2, 4, 8, 8, 1))
+    found = wgan_vanishing.probe(config, state, x, jax.random.clone(probe_key))
     costs = {"saturating": lambda f: -jax.nn.softplus(f).mean(), "log_d": lambda f: jax.nn.softplus(-f).mean()}
-    draws = [adversarial.draw_latents(config, k, 4) for k in jax.random.split(keys[2], 2)]
+    draws = [adversarial.draw_latents(config, k, 4) for k in jax.random.split(probe_key, 2)]
     stats = state.generator.batch_stats
 
     def gradient(cost, z):
