@@ -1,0 +1,154 @@
+"""Figures 3 to 7 are of six trainings: three generators, each by WGAN and by GAN, against DCGAN's critic.
+
+All parts that need one share it: it lies in `cells` beside their folders, and its time counts to the part that ran it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from experiments.reproduce.job import Job, Trained
+from vaegan_jax import adversarial, gan, nets, wgan
+from vaegan_jax.metrics import features, frechet
+from vaegan_jax.optimizer import Optimizer
+
+Cell = tuple[str, str]
+"""Algorithm and generator."""
+ALGORITHMS = {"wgan": wgan, "gan": gan}
+GENERATORS = {
+    "dcgan": "DCGAN generator",
+    "nobn": "no batch normalisation, constant filters",
+    "mlp": "MLP generator, 4 layers of 512",
+}
+CHECKPOINTS = 10  # per training, at which quality is judged
+PUBLISHED = 12_000
+"""As many passes of the critic through the data, 64, as the figures' 600,000 iterations make through LSUN bedrooms."""
+_ADAM = Optimizer(rule="adam", learning_rate=2e-4, momentum=0.5)
+
+
+def generator(name: str, width: int) -> nn.Module:
+    """width 64 is the papers': fc 1024, 128 and 64 maps; the same with 64 and 64; an MLP of 512."""
+    if name == "mlp":
+        return nets.MLPGenerator(hidden=(8 * width,) * 3, activation=nn.relu)
+    if name == "nobn":
+        return nets.ConvGenerator(channels=(width, width), hidden=(16 * width,), norm="none")
+    return nets.ConvGenerator(channels=(2 * width, width), hidden=(16 * width,))
+
+
+def config(cell: Cell, width: int, dataset_size: int) -> Any:
+    """Algorithm 1 with its own rates; the GAN with -log D, Adam 2e-4 (.5, .999): both with batches of 64, normal z."""
+    algorithm, name = cell
+    critic = nets.ConvDiscriminator(channels=(width, 2 * width), hidden=(16 * width,))
+    if algorithm == "wgan":
+        return wgan.Config(generator=generator(name, width), discriminator=critic, dataset_size=dataset_size)
+    return dataclasses.replace(
+        gan.dcgan(), generator=generator(name, width), discriminator=critic, prior="normal", batch_size=64,
+        generator_optimizer=_ADAM, discriminator_optimizer=_ADAM, splits=("train", "train[:0]", "test"),
+        dataset_size=dataset_size,
+    )  # fmt: skip
+
+
+def dataset(job: Job) -> str:
+    """The 8x8 digits for a smoke, as MNIST's classifier takes minutes to train."""
+    return "digits" if job.budget == "smoke" else "mnist"
+
+
+def width(job: Job) -> int:
+    return int(job.choose(4, 64, 64))
+
+
+def steps(budget: str) -> int:
+    return {"smoke": 10, "cpu": 1_000, "paper": PUBLISHED}[budget]
+
+
+def log_every(budget: str) -> int:
+    return {"smoke": 1, "cpu": 5, "paper": 20}[budget]
+
+
+def samples(budget: str) -> int:
+    """Judged at each checkpoint."""
+    return {"smoke": 256, "cpu": 2_048, "paper": 10_000}[budget]
+
+
+def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
+    """The trainings, with frechet, entropy and classes (see `judge`) among their metrics at CHECKPOINTS steps."""
+    shared = dataclasses.replace(job, workdir=job.workdir.parent / "cells")
+    total = steps(job.budget)
+    at = [total * k // CHECKPOINTS for k in range(1, CHECKPOINTS + 1)]
+    data, found = job.load(dataset(job)), dict[Cell, Trained]()
+    extractor, reference = network(job)
+    measure = judge(extractor, reference, samples(job.budget))
+
+    def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
+        job.tick()
+        return measure(np.asarray(adversarial.sample(config, state, key, samples(job.budget))))
+
+    for cell in cells:
+        found[cell] = shared.fit(
+            "-".join(cell), ALGORITHMS[cell[0]], config(cell, width(job), len(data)), data, steps=total,
+            log_every=log_every(job.budget), evaluate=evaluate, evaluate_at=at,
+        )  # fmt: skip
+    return found
+
+
+def network(job: Job) -> tuple[features.Extractor, frechet.Statistics]:
+    """The classifier of the data, and its features' statistics on the test split."""
+    extractor = features.classifier(dataset(job), data_dir=job.data_dir, progress=job.progress)
+    test = job.load(dataset(job), "test")
+    return extractor, frechet.statistics(extractor.features(test.x, progress=job.progress), extractor.name)
+
+
+def judge(
+    extractor: features.Extractor, reference: frechet.Statistics, n: int
+) -> Callable[[np.ndarray], dict[str, float]]:
+    """Samples [n, H, W, C] -> frechet: the distance to the reference; entropy of the labels that the classifier gives,
+    nats; classes: how many of them have at least one sample in a hundred."""
+
+    def measure(x: np.ndarray) -> dict[str, float]:
+        if not np.isfinite(x).all():
+            return {"frechet": float("nan")}  # `fit` stops there, and the seed counts as failed
+        found, probabilities = extractor.both(x, progress=False)
+        mine = frechet.statistics(found)
+        share = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]) / n
+        return {
+            "frechet": frechet.frechet_from_statistics(mine.mu, mine.sigma, reference.mu, reference.sigma),
+            "entropy": entropy(share),
+            "classes": float((share >= 0.01).sum()),
+        }
+
+    return measure
+
+
+def entropy(share: np.ndarray) -> float:
+    """-sum p log p of shares [C], nats."""
+    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+
+
+def last(trained: Trained, name: str) -> dict[int, float]:
+    """Of each finished seed, a metric at its last checkpoint."""
+    if not trained.seeds:
+        return {}
+    _, values = trained.curve(name)
+    return dict(zip(trained.seeds, values[:, -1].tolist(), strict=True))
+
+
+def paired(one: Trained, name: str, other: Trained) -> tuple[list[float], list[int], list[int]]:
+    """(one - other) at the end for the seeds that finished both, these seeds, and those that did not."""
+    a, b = last(one, name), last(other, name)
+    both = [seed for seed in a if seed in b]
+    return [a[s] - b[s] for s in both], both, sorted({*one.failed, *other.failed})
+
+
+def pictures(trained: Trained, n: int, seed: int) -> np.ndarray:
+    """n samples of one seed's last state, [n, H, W, C]."""
+    return np.asarray(adversarial.sample(trained.config(), trained.state(seed), jax.random.key(5), n))
+
+
+def summary(trained: Mapping[Cell, Trained]) -> str:
+    """For a note: which seeds of which cell failed."""
+    lost = {"-".join(cell): one.failed for cell, one in trained.items() if one.failed}
+    return "; ".join(f"{name}: seeds {', '.join(map(str, seeds))} failed" for name, seeds in lost.items())
