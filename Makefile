@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
-PAPERS := pca gan
+PAPERS := pca gan wgan
 REPRODUCE := $(PAPERS:%=reproduce-%)
 
 .DEFAULT_GOAL := help
@@ -65,6 +65,7 @@ evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir ru
 
 reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
 reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (some 4 hours; FLAGS='--parts ceilings' takes a part)
+reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 10 minutes)
 $(REPRODUCE): install
 	$(BIN)/python -m experiments.reproduce $(@:reproduce-%=%) $(FLAGS)
 	$(BIN)/python -m experiments.reproduce.report

@@ -99,7 +99,7 @@ def ceilings(job: Job) -> Outcome:
         "gaussian_clipped": np.clip(gaussian, 0, 1),
     }
     found, means = dict[str, Measured](), dict[str, float]()
-    lines: list[list[Any]] = []
+    lines = []
     for name, points in samples.items():
         # The protocol refuses what leaves [0, 1], which a Gaussian does: by hand, on the same grid.
         sigma, mean, error = _by_hand(points, held, y) if name == "gaussian" else _parzen(points, held, y)

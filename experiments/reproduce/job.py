@@ -36,7 +36,8 @@ class Table:
 
     title: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str | float | int]]
+    rows: Sequence[Sequence[Any]]
+    """Text and numbers."""
 
 
 @dataclasses.dataclass(frozen=True)

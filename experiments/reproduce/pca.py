@@ -180,7 +180,7 @@ def latents(job: Job) -> Outcome:
     one_each = np.array([int(np.flatnonzero(test.label == digit)[0]) for digit in range(10)])
     errors: dict[str, list[list[float]]] = {"VAE": [], "GAN": []}
     linear, found, pictures, codes = [], {}, {}, {}
-    lines: list[list[Any]] = []
+    lines = []
     for k in LATENTS:
         model = pca.fit(x, k)
         rebuilt = model.inverse(model.transform(y))

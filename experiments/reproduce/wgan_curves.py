@@ -106,12 +106,13 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
         if (algorithm, name) not in curves:
             upper.text(0.5, 0.5, "all seeds diverged", ha="center", fontsize=9, transform=upper.transAxes)
             continue
-        draw.band(upper, *curves[algorithm, name], color)
+        (at, said), (judged_at, judged) = curves[algorithm, name], quality[algorithm, name]
+        draw.band(upper, at, said, color)
         if algorithm == "gan":
             upper.axhline(LOG2, color=draw.GREY, linewidth=0.8, linestyle=":")
             upper.annotate("log 2", (0, LOG2), (3, 3), textcoords="offset points", fontsize=8, color="0.4")
             upper.set_ylim(-0.05, 0.78)
-        draw.band(lower, *quality[algorithm, name], draw.GREEN, marker="o", markersize=3)
+        draw.band(lower, judged_at, judged, draw.GREEN, marker="o", markersize=3)
         upper.set_title(f"{cells.GENERATORS[name]}, DCGAN critic", fontsize=10, loc="left")
         lower.set_xlabel("generator iterations")
         lower.xaxis.set_major_formatter(lambda s, _: plots.thousands(s))
