@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
-PAPERS := pca gan wgan
+PAPERS := pca vae gan wgan
 REPRODUCE := $(PAPERS:%=reproduce-%)
 
 .DEFAULT_GOAL := help
@@ -64,6 +64,7 @@ evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir ru
 	$(BIN)/python -m experiments.evaluate $(FLAGS)
 
 reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
+reproduce-vae: ## Kingma and Welling: figure 2, variances of gradients, figures 4 and 5 (an hour)
 reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (some 4 hours; FLAGS='--parts ceilings' takes a part)
 reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 10 minutes)
 $(REPRODUCE): install

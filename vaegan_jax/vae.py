@@ -119,7 +119,9 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     shape = players.check_shape(shape)
     encoder_key, decoder_key = jax.random.split(key)
     encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents)
-    decoder = players.initialize(config.decoder, decoder_key, jnp.zeros((1, config.latents)), _heads(config, shape))
+    decoder = players.initialize(
+        config.decoder, decoder_key, jnp.zeros((1, config.latents)), heads_shape(config, shape)
+    )
     if data_mean is not None and config.bias_from_data:
         decoder = players.set_output_bias(decoder, jnp.asarray(data_mean), shape)
     variables = {
@@ -128,18 +130,18 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     return State(jnp.int32(0), players.create(variables, config.optimizer), shape)
 
 
-def _heads(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
+def heads_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The decoder's output: one channel more for each where it gives a log-variance too."""
     return (*shape[:-1], 2 * shape[-1]) if config.likelihood == "gaussian" else shape
 
 
-def _apply(config: Config, variables: dict[str, Any], name: str, *args: Any, train: bool) -> tuple[Any, Any]:
+def apply_net(config: Config, variables: dict[str, Any], name: str, *args: Any, train: bool) -> tuple[Any, Any]:
     net = config.encoder if name == "encoder" else config.decoder
     part = {kind: tree[name] for kind, tree in variables.items()}
     return players.apply(net, part, *args, train=train)
 
 
-def _mean_log_var(config: Config, heads: jax.Array) -> tuple[jax.Array, jax.Array | float]:
+def mean_log_var(config: Config, heads: jax.Array) -> tuple[jax.Array, jax.Array | float]:
     """Gaussian p(x | z) from the decoder's output."""
     log_var: jax.Array | float = math.log(config.variance)
     if config.likelihood == "gaussian":
@@ -148,11 +150,11 @@ def _mean_log_var(config: Config, heads: jax.Array) -> tuple[jax.Array, jax.Arra
     return jax.nn.sigmoid(heads) if config.output == "sigmoid" else heads, log_var
 
 
-def _log_prob(config: Config, heads: jax.Array, x: jax.Array) -> jax.Array:
+def log_prob(config: Config, heads: jax.Array, x: jax.Array) -> jax.Array:
     """log p(x | z): decoder output [B, ...], x [B, ...] -> [B]."""
     if config.likelihood == "bernoulli":
         return losses.bernoulli_log_prob(heads, x)
-    mean, log_var = _mean_log_var(config, heads)
+    mean, log_var = mean_log_var(config, heads)
     return losses.gaussian_log_prob(mean, log_var, x)
 
 
@@ -162,7 +164,7 @@ def targets(config: Config, x: jax.Array, key: jax.Array) -> jax.Array:
     if config.likelihood != "bernoulli" or config.binarize == "none":
         return x
     if config.binarize == "fresh":
-        return _bernoulli(key, x)
+        return draw_bits(key, x)
     # Fixed: the noise is a hash of the image, so the draw is the same at each visit, in any split and batch.
     bits = jnp.round(x.reshape(x.shape[0], -1) * 255).astype(jnp.uint32)
     place = jnp.arange(1, bits.shape[1] + 1, dtype=jnp.uint32) * jnp.uint32(2654435761)
@@ -171,7 +173,7 @@ def targets(config: Config, x: jax.Array, key: jax.Array) -> jax.Array:
     return (noise < x).astype(jnp.float32)
 
 
-def _bernoulli(key: jax.Array, x: jax.Array) -> jax.Array:
+def draw_bits(key: jax.Array, x: jax.Array) -> jax.Array:
     """1 with probability x [B, ...] in [0, 1], to the next 2^-16 above; 0 and 1 are exact.
 
     Two pixels share the 32 bits of a draw: random bits for every pixel are a tenth of a step on a CPU.
@@ -192,7 +194,7 @@ def _terms(
     ROWS the draws go through the decoder in equal blocks, whose forward pass is done again for the gradient: memory
     does not grow with k, but for the numbers returned.
     """
-    (mean, log_var), encoder_stats = _apply(config, variables, "encoder", x, config.latents, train=train)
+    (mean, log_var), encoder_stats = apply_net(config, variables, "encoder", x, config.latents, train=train)
 
     def draw(key: jax.Array, n: int) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
         """The three densities of n draws, [B, n] each, and the decoder's statistics."""
@@ -201,7 +203,7 @@ def _terms(
         if config.gradient == "score_function":
             z = jax.lax.stop_gradient(z)
         flat = z.reshape(-1, config.latents)
-        heads, stats = _apply(config, variables, "decoder", flat, _heads(config, x.shape[1:]), train=train)
+        heads, stats = apply_net(config, variables, "decoder", flat, heads_shape(config, x.shape[1:]), train=train)
         repeated = jnp.broadcast_to(x[:, None], (x.shape[0], n, *x.shape[1:])).reshape(-1, *x.shape[1:])
 
         def density(mean: jax.Array, log_var: jax.Array | float) -> jax.Array:
@@ -210,7 +212,7 @@ def _terms(
         def wide(v: jax.Array) -> jax.Array:
             return jnp.broadcast_to(v[:, None], z.shape).reshape(flat.shape)
 
-        likelihood = _log_prob(config, heads, repeated).reshape(-1, n)
+        likelihood = log_prob(config, heads, repeated).reshape(-1, n)
         return (likelihood, density(jnp.zeros_like(flat), 0.0), density(wide(mean), wide(log_var))), stats
 
     count = -(-samples // max(1, ROWS // x.shape[0]))
@@ -277,7 +279,7 @@ def encode(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.A
     """q(z | x): x [B, *shape] uint8 or float -> (mean, log_var), [B, K] each. Grey pixels are not binarised here."""
     players.check_batch({"x": x}, state.shape, None, 0)
     x = players.as_float(x)
-    return _apply(config, state.model.variables(), "encoder", x, config.latents, train=False)[0]
+    return apply_net(config, state.model.variables(), "encoder", x, config.latents, train=False)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -287,7 +289,7 @@ def decode(config: Config, state: State, z: jax.Array) -> jax.Array:
     heads = _decode(config, state, z)
     if config.likelihood == "bernoulli":
         return jax.nn.sigmoid(heads)
-    mean, _ = _mean_log_var(config, heads)
+    mean, _ = mean_log_var(config, heads)
     return jnp.clip(mean, 0, 1) if len(state.shape) == 3 else mean
 
 
@@ -297,7 +299,7 @@ def decode_standard(config: Config, state: State, u: jax.Array) -> jax.Array:
 
 
 def _decode(config: Config, state: State, z: jax.Array) -> jax.Array:
-    return _apply(config, state.model.variables(), "decoder", z, _heads(config, state.shape), train=False)[0]
+    return apply_net(config, state.model.variables(), "decoder", z, heads_shape(config, state.shape), train=False)[0]
 
 
 def _check_latents(config: Config, z: jax.Array) -> None:
@@ -327,7 +329,7 @@ def sample(config: Config, state: State, key: jax.Array, n: int, label: jax.Arra
 @functools.partial(jax.jit, static_argnums=0)
 def log_likelihood(config: Config, state: State, z: jax.Array, x: jax.Array) -> jax.Array:
     """log p(x | z), nats: z [B, K], x [B, *shape] float as the model sees it (see `targets`) -> [B]."""
-    return _log_prob(config, _decode(config, state, z), x)
+    return log_prob(config, _decode(config, state, z), x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
