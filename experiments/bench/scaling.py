@@ -24,7 +24,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import readme
 from experiments.bench import machine, table, tasks
+from experiments.bench.collectives import collectives
 from vaegan_jax import loop as loops
 from vaegan_jax import plots
 from vaegan_jax.data.dataset import Dataset
@@ -225,47 +227,6 @@ def _one(name: str, seconds: float) -> Row:
     return row | {"gflop_a_device": gflop, "collectives": spoken}
 
 
-KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
-_COLLECTIVE = re.compile(rf"%\S+ = (.*?) ({'|'.join(KINDS)})(?:-start)?\(([^)]*)\)")
-_TRIPS = re.compile(r" while\(.*known_trip_count\D+(\d+)")
-_CALLED = re.compile(r"(?:calls|to_apply|body|condition|\w+_computations?)=\{?((?:%[\w.-]+(?:, )?)+)")
-
-
-def collectives(text: str) -> list[Row]:
-    """The collectives of one training step, from a chunk's optimised HLO; equal ones are one row.
-
-    times: a step (a loop inside it counts as often as it turns); operands; values: the numbers in them; gradients:
-    whether one has two axes or more, as only a kernel's gradient has (statistics, biases have one, metrics none).
-    """
-    bodies, current = dict[str, list[str]](), ""
-    for line in text.splitlines():
-        if line.endswith("{") and not line.startswith((" ", "HloModule")):
-            current = line.removeprefix("ENTRY ").split()[0].lstrip("%").split("(")[0]
-            bodies[current] = []
-        elif current:
-            bodies[current].append(line)
-    # The loop over steps has a traced bound; so has that over epochs' orders, where no step is.
-    whiles = [line for line in text.splitlines() if " while(" in line and not _TRIPS.search(line)]
-    loop_bodies = [name for line in whiles for name in re.findall(r"body=%([\w.-]+)", line)]
-    steps = [name for name in loop_bodies if any("train_step" in line for line in bodies[name])]
-    if len(steps) != 1:
-        raise ValueError(f"The program has {len(steps)} loops over train_step: a chunk's has one.")
-    found: Counter[tuple[str, int, int, bool]] = Counter()
-
-    def collect(name: str, times: int) -> None:
-        for line in bodies[name]:
-            if match := _COLLECTIVE.search(line):
-                shapes = [[int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w\[([\d,]*)\]", match[1])]
-                values, kernels = sum(map(math.prod, shapes)), any(len(shape) > 1 for shape in shapes)
-                found[match[2], match[3].count("%"), values, kernels] += times
-            trips = _TRIPS.search(line)
-            for called in (c for names in _CALLED.findall(line) for c in re.findall(r"%([\w.-]+)", names)):
-                collect(called, times * (int(trips[1]) if trips else 1))
-
-    collect(steps[0], 1)
-    return [{"times": n, "kind": k, "operands": o, "values": v, "gradients": g} for (k, o, v, g), n in found.items()]
-
-
 def flatness(rows: Sequence[Row]) -> Row | None:
     """The fastest size over the slowest, the median of turns that followed each other; None with fewer than two."""
     turns = {row["at"]: row["turns"] for row in rows if not row["skipped"]}
@@ -281,24 +242,28 @@ def flatness(rows: Sequence[Row]) -> Row | None:
 def lines(axis: str, rows: Sequence[Row]) -> list[list[str]]:
     """A line a point, for table.text."""
     extra = [label for label, times in AXES[axis].panels if times]
-    talk = ["GFLOP a device", "collectives a step, of how many arrays (*: with gradients)"] if axis == "devices" else []
+    talk = ["GFLOP a device", "collectives a step, of how many arrays"] if axis == "devices" else []
     found = [["", AXES[axis].label, "steps/s: median (range)", *extra, *talk]]
     for row in rows:
         if row["skipped"]:
             cells = [f"not run: {row['skipped']}", *["-"] * (len(extra) + len(talk))]
         else:
-            cells = [table.spread(row["turns"], 1), *[f"{row['at'] * row['steps_per_second']:,.0f}" for _ in extra]]
+            cells = [table.spread(row["turns"], 1), *[_rate(row["at"] * row["steps_per_second"]) for _ in extra]]
             cells += [f"{row['gflop_a_device']:.3g}", _talk(row["collectives"])] if talk else []
         found.append([row["curve"], f"{row['at']:,}", *cells])
     return found
 
 
+def _rate(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _talk(found: Sequence[Row]) -> str:
-    """`5 all-reduce of 13*, 50 all-reduce of 2`"""
+    """`5 all-reduce of 13 with gradients, 50 all-reduce of 2`"""
     counts: Counter[tuple[str, int, str]] = Counter()
     for c in found:
-        counts[c["kind"], c["operands"], "*" if c["gradients"] else ""] += c["times"]
-    return ", ".join(f"{n} {kind} of {arrays}{star}" for (kind, arrays, star), n in counts.items()) or "none"
+        counts[c["kind"], c["operands"], " with gradients" if c["gradients"] else ""] += c["times"]
+    return ", ".join(f"{n} {kind} of {arrays}{kinds}" for (kind, arrays, kinds), n in counts.items()) or "none"
 
 
 def draw(axis: str, rows: Sequence[Row], device: str, path: Path) -> None:
@@ -341,6 +306,19 @@ def draw(axis: str, rows: Sequence[Row], device: str, path: Path) -> None:
     plots.render(figure, path)
 
 
+def page(folder: Path = table.RESULTS / "scaling") -> str:
+    """What the README says: of every machine whether cost is flat in the data, what devices say, and the plots."""
+    parts = []
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text())
+        parts += [table.heading(result), *([result["flat"]["text"]] if result["flat"] else [])]
+        if rows := result["axes"].get("devices"):
+            parts.append(table.markdown(lines("devices", rows)))
+        where = folder.resolve().relative_to(readme.README.parent).as_posix()
+        parts += [f"![{AXES[axis].title}]({where}/{file.stem}-{axis}.png)" for axis in result["axes"]]
+    return "\n\n".join(parts)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.bench.scaling", description=__doc__.splitlines()[2])
     parser.add_argument("--axes", nargs="+", choices=AXES, default=list(AXES))
@@ -349,8 +327,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=table.RESULTS / "scaling", help="folder of the JSON file and the plots"
     )
+    parser.add_argument("--check", action="store_true", help="only say whether the README's part is that of results")
     parser.add_argument("--one", choices=tasks.TASKS, help=argparse.SUPPRESS)  # a row of `devices`, in its process
     flags = parser.parse_args(argv)
+    if flags.check:
+        return readme.put("experiments.bench.scaling", page(), check=True)
     for name in ("seconds", "limit"):
         if not 0 < getattr(flags, name) < math.inf:
             print(f"experiments.bench.scaling: {name} is {getattr(flags, name)}: give more than 0.", file=sys.stderr)
@@ -389,6 +370,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{AXES[axis].title}\n{table.text(lines(axis, rows))}", flush=True)
         print(flat["text"] + "\n" if flat and axis == "data" else "")
     print(f"{table.heading(result)}\nwritten: {flags.out / stem}.json and a plot an axis")
+    if flags.out == table.RESULTS / "scaling" and set(flags.axes) == set(AXES):
+        readme.put("experiments.bench.scaling", page(), check=False)
     return 0
 
 

@@ -40,6 +40,12 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{middle:.{digits}f} ({low:.{digits}f}-{high:.{digits}f})"
 
 
+def short(trouble: str, limit: int = 90) -> str:
+    """A library's error message as a cell: its first sentence; the results file has all of it."""
+    first = trouble.split("\n")[0].split(". ")[0]
+    return first if len(first) <= limit else first[:limit].rsplit(" ", 1)[0] + " ..."
+
+
 def contenders(result: Row) -> list[list[str]]:
     """A line a contender: ms a step, the ratio to ours, the share of the GEMM peak, compilation, memory, losses."""
     lines = [
@@ -50,7 +56,7 @@ def contenders(result: Row) -> list[list[str]]:
         ours = by_name.get("ours", {}).get("milliseconds", [])
         for e in row["entries"]:
             if e["trouble"]:
-                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", e["trouble"].split("\n")[0], *["-"] * 4])
+                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", short(e["trouble"]), *["-"] * 4])
                 continue
             middle = statistics.median(e["milliseconds"])
             share = row["gflop"] / (middle / 1000) / result["gemm_gflops"]

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.bench import machine, scaling, table
+from experiments.bench import collectives, machine, scaling, table
 
 pytestmark = pytest.mark.optimised
 
@@ -71,7 +71,7 @@ ENTRY %main (p: s32[]) -> s32[] {
 
 
 def test_the_collectives_of_one_step_are_counted_with_its_loops_and_without_the_chunks():
-    found = {(c["kind"], c["operands"]): c for c in scaling.collectives(STEP)}
+    found = {(c["kind"], c["operands"]): c for c in collectives.collectives(STEP)}
     assert found == {
         ("all-reduce", 2): {"times": 5, "kind": "all-reduce", "operands": 2, "values": 16, "gradients": False},
         ("all-gather", 1): {"times": 5, "kind": "all-gather", "operands": 1, "values": 16, "gradients": False},
@@ -84,9 +84,9 @@ def test_the_collectives_of_one_step_are_counted_with_its_loops_and_without_the_
         },
         ("all-reduce", 3): {"times": 1, "kind": "all-reduce", "operands": 3, "values": 17, "gradients": True},
     }
-    assert "1 all-reduce of 3*" in scaling._talk(list(found.values())) and scaling._talk([]) == "none"
+    assert "1 all-reduce of 3 with gradients" in scaling._talk(list(found.values())) and scaling._talk([]) == "none"
     with pytest.raises(ValueError, match="0 loops over train_step"):
-        scaling.collectives(STEP.replace("train_step", "other"))
+        collectives.collectives(STEP.replace("train_step", "other"))
 
 
 def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
@@ -97,7 +97,11 @@ def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
     assert (only["kind"], only["times"], only["operands"], only["gradients"]) == ("all-reduce", 1, 11, True)
     whole = 2 * 100 * (2 * 784 * 500 + 3 * (500 * 40 + 20 * 500 + 500 * 784)) / 1e9
     assert row["gflop_a_device"] == pytest.approx(whole / 2, rel=1e-6)
-    assert "1 all-reduce of 11*" in table.text(scaling.lines("devices", [row]))
+    assert "1 all-reduce of 11 with gradients" in table.text(scaling.lines("devices", [row]))
+
+
+def test_the_readmes_part_is_that_of_the_results():
+    assert scaling.main(["--check"]) == 0
 
 
 def test_a_device_count_that_fails_or_takes_too_long_is_recorded(monkeypatch):

@@ -43,15 +43,21 @@ def squared_mmd(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def _squared_mmd(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    return _mean_off_diagonal(_kernel(a, a)) + _mean_off_diagonal(_kernel(b, b)) - 2 * float(_kernel(a, b).mean())
+    a, b = _lifted(a), _lifted(b)
+    return _mean_off_diagonal(a) + _mean_off_diagonal(b) - 2 * _sum(a, b) / (len(a) * len(b))
 
 
-def _kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    values = a @ b.T / a.shape[1] + 1
-    return values * values * values  # ** 3 calls pow, 20 times slower
+def _lifted(x: np.ndarray) -> np.ndarray:
+    """[N, D] -> [N, D + 1], float64, such that the product of two rows is x.y / D + 1."""
+    return np.append(x.astype(np.float64) / np.sqrt(x.shape[1]), np.ones((len(x), 1)), axis=1)
 
 
-def _mean_off_diagonal(values: np.ndarray) -> float:
-    n = len(values)
-    return float((values.sum() - np.trace(values)) / (n * (n - 1)))
+def _sum(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the kernel over all pairs of lifted rows."""
+    values = a @ b.T
+    return float(np.vdot(values * values, values))  # ** 3 calls pow, 20 times slower
+
+
+def _mean_off_diagonal(a: np.ndarray) -> float:
+    n = len(a)
+    return (_sum(a, a) - float(((a * a).sum(axis=1) ** 3).sum())) / (n * (n - 1))
