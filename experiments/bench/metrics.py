@@ -296,13 +296,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     versions = machine.versions("jax", "numpy", "scikit-learn", "scipy", "prdc", "torchmetrics")
     result = {"device": machine.device_name(), "versions": versions, "shrink": flags.shrink, "rows": rows}
     out = flags.out or table.RESULTS / "metrics" / f"{machine.slug(machine.device_name())}.json"
+    result["rows"] = _kept(out, result) if out.exists() else rows
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(result, indent=1) + "\n")
     print(lines(result))
     say(f"\n{out}")
-    if flags.out is None and flags.shrink == 1 and len(rows) == len(TASKS):
+    if flags.out is None and flags.shrink == 1:
         readme.put("experiments.bench.metrics", page(), check=False)
     return 0
+
+
+def _kept(out: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of result, and those measured before of other metrics in the same circumstances."""
+    before = json.loads(out.read_text())
+    new = {row["name"]: row for row in result["rows"]}
+    if any(before[key] != result[key] for key in ("device", "versions", "shrink")):
+        return list(new.values())
+    old = {row["name"]: row for row in before["rows"]}
+    return [found for name in TASKS if (found := new.get(name) or old.get(name))]
 
 
 def page(folder: Path = table.RESULTS / "metrics") -> str:

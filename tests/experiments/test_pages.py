@@ -11,6 +11,7 @@ from PIL import Image
 from experiments import gallery, quickstart, readme, vae
 from experiments.neighbours import neighbours
 from vaegan_jax import data
+from vaegan_jax.metrics import evaluation
 
 
 @pytest.fixture(autouse=True)
@@ -95,6 +96,13 @@ def test_the_gallery_shows_runs_side_by_side(tmp_path, capsys):
 
 def test_the_readmes_table_of_mnist_is_that_of_the_results():
     assert gallery.main(["--check"]) == 0
+
+
+def test_the_readmes_evaluation_is_that_of_its_file():
+    found = json.loads((gallery.RESULTS / "evaluation.json").read_text())
+    rows = [evaluation.Row(**{k: v for k, v in row.items() if k not in ("mean", "sd")}) for row in found.pop("rows")]
+    said = str(evaluation.Evaluation(**found | {"rows": tuple(rows)}))
+    assert len(rows) > 10 and said in readme.README.read_text()
 
 
 def test_a_part_of_the_readme_is_put_between_its_marks(tmp_path, capsys):
