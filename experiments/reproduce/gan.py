@@ -14,8 +14,9 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
+from experiments.reproduce import draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
-from experiments.reproduce.pca import BLUE, GREY, RED, rows
+from experiments.reproduce.pca import rows
 from vaegan_jax import gan, metrics, plots
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics.distances import nearest
@@ -69,7 +70,7 @@ def theorem(job: Job) -> Outcome:
     at = min(value, key=lambda pair: value[pair])
     figure = plots.new_figure(5.2, 3.4)
     axes = figure.subplots()
-    for ratio, colour in ((1.0, BLUE), (0.3, RED), (3.0, GREY)):
+    for ratio, colour in ((1.0, draw.BLUE), (0.3, draw.RED), (3.0, draw.GREY)):
         axes.plot(OFFSETS, [value[float(o), ratio] for o in OFFSETS], color=colour, label=f"sd of $p_g$: {ratio:g}")
     axes.axhline(-math.log(4), color="0.6", linewidth=0.8, linestyle=":")
     axes.annotate("-log 4", (8, -math.log(4)), (0, 4), textcoords="offset points", fontsize=8, ha="right")
@@ -210,9 +211,8 @@ def _samples(config: gan.Config, state: Any, key: jax.Array, n: int) -> np.ndarr
 def _draw_curve(job: Job, steps: np.ndarray, values: np.ndarray) -> None:
     figure = plots.new_figure(5.2, 3.4)
     axes = figure.subplots()
-    axes.plot(steps, values.mean(axis=0), color=BLUE, marker="o", markersize=3.5)
-    axes.fill_between(steps, values.min(axis=0), values.max(axis=0), color=BLUE, alpha=0.2, linewidth=0)
-    axes.axhline(225, color=GREY, linewidth=0.8, linestyle=":")
+    draw.band(axes, steps, values, draw.BLUE, marker="o", markersize=3.5)
+    axes.axhline(225, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="steps", ylabel="validation log-likelihood, nats", ylim=(min(-50, float(values.min())), 260))
     plots.clean(axes)
     plots.render(figure, job.figures / "table1.png")

@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from experiments.reproduce import inversion
+from experiments.reproduce import draw, inversion
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, flat, says
 from vaegan_jax import gan, nets, pca, plots, vae
 from vaegan_jax.data.dataset import Dataset
@@ -23,7 +23,6 @@ from vaegan_jax.optimizer import Optimizer
 SIZES = (2, 10, 20, 30, 50, 100, 200)  # of probabilistic PCA
 LATENTS = (2, 10, 30, 50)  # of PCA, VAE and GAN side by side
 K = 30
-BLUE, GREEN, RED, GREY = "#3b6fb6", "#3a9a5c", "#c8553d", "0.45"
 
 
 def rows(x: Any) -> np.ndarray:
@@ -96,8 +95,9 @@ def linear_vae(job: Job) -> Outcome:
 
     figure = plots.new_figure(5.2, 3.4)
     axes = figure.subplots()
-    _band(axes, at, gap, BLUE, f"probabilistic PCA less the linear VAE's ELBO, n = {len(gap)}")
-    axes.axhline(0, color=GREY, linewidth=0.8, linestyle=":")
+    label = f"probabilistic PCA less the linear VAE's ELBO, n = {len(gap)}"
+    draw.band(axes, at, gap, draw.BLUE, label, marker="o", markersize=3.5)
+    axes.axhline(0, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.set(xlabel="steps", ylabel="nats, test set", xscale="log", yscale="symlog")
     axes.legend(frameon=False, fontsize=8)
     plots.clean(axes)
@@ -203,7 +203,7 @@ def latents(job: Job) -> Outcome:
             note=f"PCA {linear[-1]:.2f}, VAE {np.mean(each):.2f}, GAN inversion {np.mean(errors['GAN'][-1]):.2f} "
             f"(of the first {searched} test images)",
         )  # fmt: skip
-        lines.append([k, linear[-1], _spread(each), _spread(errors["GAN"][-1])])
+        lines.append([k, linear[-1], draw.spread(each, 4), draw.spread(errors["GAN"][-1], 4)])
     _draw_errors(job, linear, errors)
     _draw_rebuilt(job, test.x[one_each], pictures)
     _draw_codes(job, codes[2], test.label)
@@ -237,25 +237,13 @@ def _inverted(
     return each
 
 
-def _spread(values: list[float]) -> str:
-    if len(values) < 2:
-        return "failed" if not values else f"{values[0]:.2f}"
-    return f"{np.mean(values):.2f} +- {np.std(values, ddof=1):.2g}"
-
-
-def _band(axes: Any, at: Any, values: np.ndarray, colour: str, label: str) -> None:
-    """Mean of values [S, T] over seeds, and their range."""
-    axes.plot(at, values.mean(axis=0), color=colour, marker="o", markersize=3.5, linewidth=1.5, label=label)
-    axes.fill_between(at, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.2, linewidth=0)
-
-
 def _draw_errors(job: Job, linear: list[float], errors: dict[str, list[list[float]]]) -> None:
     figure = plots.new_figure(5.2, 3.6)
     axes = figure.subplots()
-    axes.plot(LATENTS, linear, color=GREY, marker="s", markersize=4, linewidth=1.5, label="PCA")
-    for (name, each), colour in zip(errors.items(), (BLUE, RED), strict=True):
+    axes.plot(LATENTS, linear, color=draw.GREY, marker="s", markersize=4, linewidth=1.5, label="PCA")
+    for (name, each), colour in zip(errors.items(), (draw.BLUE, draw.RED), strict=True):
         if all(len(e) == len(each[0]) > 0 for e in each):
-            _band(axes, LATENTS, np.array(each).T, colour, name)
+            draw.band(axes, LATENTS, np.array(each).T, colour, name, marker="o", markersize=3.5)
     axes.set(xlabel="latents", ylabel="squared error an image", xscale="log", ylim=(0, None))
     axes.set_xticks(LATENTS, [str(k) for k in LATENTS])
     axes.minorticks_off()

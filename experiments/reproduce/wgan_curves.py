@@ -7,8 +7,8 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.stats import spearmanr
 
+from experiments.reproduce import draw
 from experiments.reproduce import wgan_cells as cells
-from experiments.reproduce import wgan_draw as draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from vaegan_jax import plots
 

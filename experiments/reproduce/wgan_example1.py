@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reproduce import wgan_draw as draw
+from experiments.reproduce import draw
 from experiments.reproduce import wgan_segments as segments
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from experiments.reproduce.wgan_frozen import Game

@@ -1,7 +1,7 @@
 """Figures 5 to 7: three generators, two algorithms; who fails, and who collapses?"""
 
+from experiments.reproduce import draw
 from experiments.reproduce import wgan_cells as cells
-from experiments.reproduce import wgan_draw as draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from vaegan_jax import plots
 

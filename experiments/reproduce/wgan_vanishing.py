@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reproduce import draw
 from experiments.reproduce import wgan_cells as cells
-from experiments.reproduce import wgan_draw as draw
 from experiments.reproduce import wgan_frozen as frozen
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table
 from vaegan_jax import adversarial, checkpoint, gan, plots

@@ -1,4 +1,4 @@
-"""What the figures of the WGAN target share: colours, a line with its band, a band's legend."""
+"""What the targets' figures share: colours, a line with its band, a band's legend."""
 
 from typing import Any
 
