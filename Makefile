@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
-PAPERS := pca vae gan wgan vaegan
+PAPERS := pca vae gan dcgan wgan vaegan
 REPRODUCE := $(PAPERS:%=reproduce-%)
 
 .DEFAULT_GOAL := help
@@ -66,6 +66,7 @@ evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir ru
 reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
 reproduce-vae: ## Kingma and Welling: figure 2, variances of gradients, figures 4 and 5 (an hour)
 reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (some 4 hours; FLAGS='--parts ceilings' takes a part)
+reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines undone, arithmetic (some 4 hours)
 reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 10 minutes)
 reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST: VAE, VAE with Dis_l, VAE/GAN, GAN (some 4 hours)
 $(REPRODUCE): install

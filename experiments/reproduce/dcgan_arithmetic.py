@@ -1,0 +1,175 @@
+"""Section 6 of Radford et al. 2015: lines between latents, sums of means of exemplars, judged by a classifier.
+
+The paper's "smiling woman - woman + man" becomes "bold 3 - thin 3 + thin 5": a sample's class is what the classifier
+says, bold and thin are the outer quarters of a class by ink. A sum succeeds if it is of the wanted class with more ink
+than that class's median.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.stats import norm
+
+from experiments.reproduce import dcgan_models as models
+from experiments.reproduce import draw
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from vaegan_jax import adversarial, gan, plots
+
+EXEMPLARS = 3
+SURE = 0.9  # the classifier's probability from which on a sample is of a class
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """Latents [N, K], the class of each one's image (-1: none for sure), its ink, and each class's median of it [C]."""
+
+    z: np.ndarray
+    label: np.ndarray
+    ink: np.ndarray
+    median: np.ndarray
+
+    def exemplars(self, c: int, bold: bool) -> np.ndarray:
+        """Rows of the boldest or thinnest quarter of a class."""
+        own = np.flatnonzero(self.label == c)
+        order = own[np.argsort(self.ink[own], kind="stable")]
+        quarter = len(order) // 4
+        return order[len(order) - quarter :] if bold else order[:quarter]
+
+
+def images(config: gan.Config, state: Any, z: np.ndarray, block: int = 500) -> np.ndarray:
+    """G(z) for z [N, K] within the uniform prior's cube, to which it is cut: [N, H, W, C]."""
+    u = norm.ppf((np.clip(z / config.prior_scale, -0.9999, 0.9999) + 1) / 2).astype(np.float32)
+    blocks = [np.resize(u[i : i + block], (block, u.shape[1])) for i in range(0, len(u), block)]
+    return np.concatenate([np.asarray(gan.decode_standard(config, state, jnp.asarray(b))) for b in blocks])[: len(u)]
+
+
+def pool(config: gan.Config, state: Any, network: Any, seed: int, n: int) -> Pool:
+    z = np.asarray(adversarial.draw_latents(config, jax.random.key(seed), n))
+    label, ink = judged(network, images(config, state, z))
+    C = network.probabilities(np.zeros((1, *state.shape), np.float32), progress=False).shape[1]
+    median = np.array([np.median(ink[label == c]) if (label == c).any() else np.inf for c in range(C)])
+    return Pool(z, label, ink, median)
+
+
+def judged(network: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(class or -1, ink = summed intensity) of images [N, H, W, C]: [N] each."""
+    probabilities = network.probabilities(x, progress=False)
+    label = np.where(probabilities.max(axis=1) >= SURE, probabilities.argmax(axis=1), -1)
+    return label, x.reshape(len(x), -1).sum(axis=1)
+
+
+def sums(found: Pool, exemplars: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """bold a - thin a + thin b of means of exemplars, for all pairs of classes that have them: [P, K], and b [P]."""
+    enough = [c for c in range(len(found.median)) if len(found.exemplars(c, True)) >= exemplars]
+
+    def mean(c: int, bold: bool) -> np.ndarray:
+        return found.z[rng.choice(found.exemplars(c, bold), exemplars, replace=False)].mean(axis=0)
+
+    pairs = [(a, b) for a in enough for b in enough if a != b]
+    z = [mean(a, True) - mean(a, False) + mean(b, False) for a, b in pairs]
+    return np.array(z).reshape(len(pairs), found.z.shape[1]), np.array([b for _, b in pairs], int)
+
+
+def arithmetic(job: Job) -> Outcome:
+    train, _, test = models.splits(job, "mnist")
+    network, one = models.network(job, "mnist"), models.train(job, "mnist")
+    n, rounds = job.choose(200, 10_000, 10_000), job.choose(1, 10, 10)
+    rates: dict[int, list[float]] = {EXEMPLARS: [], 1: []}
+    smooth = []
+    for seed in one.seeds:
+        state = one.state(seed)
+        found = pool(one.config(), state, network, seed, n)
+        for exemplars, each in rates.items():
+            rng, hits = np.random.default_rng(seed), []
+            for _ in range(rounds):
+                z, wanted = sums(found, exemplars, rng)
+                if len(z):
+                    label, ink = judged(network, images(one.config(), state, z))
+                    hits.append(((label == wanted) & (ink > found.median[wanted])).mean())
+            each.append(float(np.mean(hits)) if hits else 0.0)
+        smooth.append(_smoothness(job, one, state, found, network))
+        job.tick()
+    _draw(job, one, network)
+    data, steps = (train, test), models.steps(job.budget)
+
+    def row(values: np.ndarray, note: str = "") -> Measured:
+        return Measured(values.tolist(), one.seeds, one.failed, steps, one.config(), data, note=note)
+
+    mean, single = (np.array(rates[m]) for m in (EXEMPLARS, 1))
+    between = np.array(smooth).reshape(len(smooth), 2)
+    rows = {
+        "arithmetic": row(mean, "thin b alone is bold in no case, by definition"),
+        "exemplars": row(mean - single, f"three {draw.spread(mean)}, one {draw.spread(single)}"),
+        "interpolation": row(between[:, 0] - between[:, 1], "latents less pixels"),
+    }
+    lines = [
+        [f"mean of {EXEMPLARS} exemplars", draw.spread(mean)],
+        ["one exemplar", draw.spread(single)],
+    ]
+    table = Table(
+        f"Share of sums that are bold and of the wanted class, {rounds} rounds of all pairs.", ("", "share"), lines
+    )
+    lines = [["latents", draw.spread(between[:, 0])], ["pixels", draw.spread(between[:, 1])]]
+    middle = Table("Probability of the likeliest class halfway between two samples.", ("line between", "mean"), lines)
+    captions = {
+        "arithmetic.png": "Figure 7's arithmetic, first seed: columns bold a, thin a, thin b (means of three "
+        "exemplars), and their sum; twelve pairs.",
+        "interpolation.png": "Figure 4: lines between latents, first seed.",
+    }
+    return Outcome(rows, [table, middle], captions if one.seeds else {})
+
+
+def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any) -> tuple[float, float]:
+    """Mean probability of the likeliest class halfway between two sure samples: on latents, and on pixels."""
+    sure = np.flatnonzero(found.label >= 0)[: job.choose(20, 1000, 1000)]
+    if len(sure) < 2:
+        return 0.0, 0.0
+    a, b = found.z[sure[::2][: len(sure) // 2]], found.z[sure[1::2]]
+    ends = [images(one.config(), state, z) for z in (a, b)]
+    halfway = (images(one.config(), state, (a + b) / 2), (ends[0] + ends[1]) / 2)
+    said = [network.probabilities(x, progress=False).max(axis=1).mean() for x in halfway]
+    return float(said[0]), float(said[1])
+
+
+def _draw(job: Job, one: Trained, network: Any) -> None:
+    if not one.seeds:
+        return
+    seed = one.seeds[0]
+    config, state = one.config(), one.state(seed)
+    found = pool(config, state, network, seed, job.choose(200, 4_000, 4_000))
+    rng = np.random.default_rng(1)
+    enough = [c for c in range(len(found.median)) if len(found.exemplars(c, True)) >= EXEMPLARS]
+    pairs = [(a, b) for a in enough for b in enough if a != b]
+    z = []
+    for a, b in [pairs[i] for i in rng.permutation(len(pairs))[:12]]:
+        terms = [
+            found.z[rng.choice(found.exemplars(c, bold), EXEMPLARS, replace=False)].mean(axis=0)
+            for c, bold in ((a, True), (a, False), (b, False))
+        ]
+        z += [*terms, terms[0] - terms[1] + terms[2]]
+    page = images(config, state, np.array(z).reshape(len(z), config.latents)) if z else np.zeros((4, *state.shape))
+    plots.grid(page, job.figures / "arithmetic.png", columns=12)
+
+    def decode(u: Any) -> Any:
+        return gan.decode_standard(config, state, u)
+
+    ends = np.asarray(jax.random.normal(jax.random.key(1), (2, 5, config.latents)))
+    plots.interpolation(decode, ends[0], ends[1], path=job.figures / "interpolation.png")
+
+
+PARTS = (
+    Part(
+        "arithmetic",
+        ("arithmetic", "exemplars", "interpolation"),
+        arithmetic,
+        says(
+            "sums and lines of the unconditional DCGAN's latents",
+            "10 steps",
+            "700 steps, trained by the part guidelines; 3 minutes a seed",
+            f"{models.PUBLISHED:,} steps",
+        ),
+    ),
+)

@@ -1,0 +1,70 @@
+"""The architecture guidelines of Radford et al. 2015, section 3, and beta1: each undone on its own, on MNIST."""
+
+import numpy as np
+
+from experiments.reproduce import dcgan_models as models
+from experiments.reproduce import draw
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
+from vaegan_jax import metrics, plots
+
+TITLES = {
+    "dcgan": "all guidelines",
+    "no_batchnorm": "no batch normalisation",
+    "generator_tanh": "tanh instead of ReLU in the generator",
+    "discriminator_relu": "ReLU instead of leaky ReLU in the discriminator",
+    "beta1": "beta1 .9 instead of .5",
+}
+
+
+def guidelines(job: Job) -> Outcome:
+    train, _, test = models.splits(job, "mnist")
+    network, n = models.network(job, "mnist"), job.choose(200, 5_000, 10_000)
+    reference = network.features(test.x, progress=False)
+    trained = {variant: models.train(job, "mnist", variant) for variant in models.VARIANTS}
+    frechet: dict[str, dict[int, float]] = {}
+    classes: dict[str, list[float]] = {}
+    pictures = []
+    for variant, one in trained.items():
+        frechet[variant], classes[variant] = {}, []
+        for seed in one.seeds:
+            samples = models.draws(one, seed, n)
+            features, probabilities = network.both(samples, progress=False)
+            frechet[variant][seed] = metrics.frechet_distance(features, reference)
+            share = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]) / n
+            classes[variant].append(float((share >= 0.01).sum()))
+            if seed == one.seeds[0]:
+                pictures.append(samples[:20])
+            job.tick()
+    steps, data = models.steps(job.budget), (train, test)
+    found = {}
+    for variant, one in list(trained.items())[1:]:
+        both = [s for s in frechet["dcgan"] if s in frechet[variant]]
+        values = [frechet[variant][s] - frechet["dcgan"][s] for s in both]
+        failed = sorted({*trained["dcgan"].failed, *one.failed})
+        found[f"guideline_{variant}"] = Measured(values, both, failed, steps, one.config(), data)
+    if pictures:
+        plots.grid(np.concatenate(pictures), job.figures / "guidelines.png", columns=20, scale=1)
+    lines = [
+        [title, draw.spread(list(frechet[variant].values()), 4), draw.spread(classes[variant]),
+         len(trained[variant].failed)]
+        for variant, title in TITLES.items()
+    ]  # fmt: skip
+    title = f"Frechet distance of {n:,} samples to the test images ({network.name}); classes with 1 % of them or more."
+    caption = {"guidelines.png": f"Samples of the first seed, a row each: {'; '.join(TITLES.values())}."}
+    columns = ("recipe", "Frechet distance", "classes", "failed seeds")
+    return Outcome(found, [Table(title, columns, lines)], caption if pictures else {})
+
+
+PARTS = (
+    Part(
+        "guidelines",
+        tuple(f"guideline_{variant}" for variant in list(models.VARIANTS)[1:]),
+        guidelines,
+        says(
+            "the recipe and four variants of it",
+            "10 steps each",
+            "700 steps each, 25 minutes a seed",
+            f"{models.PUBLISHED:,} steps each",
+        ),
+    ),
+)

@@ -1,0 +1,117 @@
+"""DCGAN's target: pooling, draws of labels, sums of exemplars against hand-made cases, errors in parts, a smoke run."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from experiments.reproduce import (
+    __main__,
+    dcgan,
+    dcgan_arithmetic,
+    dcgan_features,
+    dcgan_models,
+    dcgan_nearest,
+    published,
+    results,
+)
+from vaegan_jax import gan, metrics
+
+
+def test_pooling_takes_the_largest_of_each_window():
+    h = np.arange(2 * 8 * 8 * 3, dtype=np.float32).reshape(2, 8, 8, 3)
+    found = dcgan_features.shrink(h).reshape(2, 4, 4, 3)
+    np.testing.assert_array_equal(found, h[:, 1::2, 1::2])  # values grow along both axes
+    assert dcgan_features.shrink(np.zeros((1, 14, 14, 5))).shape == (1, 80)
+    assert dcgan_features.shrink(np.zeros((1, 2, 2, 5))).shape == (1, 20)
+
+
+def test_draws_have_as_many_of_each_class():
+    label = np.repeat([3, 5, 9], 20)
+    chosen = dcgan_features.pick(label, 4, np.random.default_rng(0))
+    assert len(set(chosen)) == 12 and np.bincount(label[chosen]).tolist() == [0, 0, 0, 4, 0, 4, 0, 0, 0, 4]
+
+
+def test_an_svm_separates_what_can_be_separated_and_guesses_otherwise():
+    rng = np.random.default_rng(0)
+    label = [np.tile([0, 1], 100)] * 3
+    apart = [10 * (y[:, None] - 0.5) + rng.normal(size=(200, 2)) for y in label]
+    error, spread, c = dcgan_features.few_labels(apart, label, 10, 3, 2, 0)
+    assert error == 0 and spread == 0 and c in dcgan_features.GRID
+    assert 35 < dcgan_features.few_labels([rng.normal(size=(200, 2)) for _ in label], label, 10, 8, 2, 0)[0] < 65
+
+
+def test_sums_are_of_the_exemplars_of_their_pair():
+    """Latents are (class, boldness), so a sum must land on the wanted class, and bold."""
+    label = np.repeat([0, 1, 2], 8)
+    ink = np.tile(np.arange(8.0), 3)
+    z = np.stack([label, ink], axis=1)
+    pool = dcgan_arithmetic.Pool(z, label, ink, np.full(3, 3.5))
+    assert pool.ink[pool.exemplars(1, True)].tolist() == [6, 7] and pool.ink[pool.exemplars(1, False)].tolist() == [
+        0,
+        1,
+    ]
+    sums, wanted = dcgan_arithmetic.sums(pool, 2, np.random.default_rng(0))
+    assert len(sums) == 6
+    np.testing.assert_array_equal(sums[:, 0], wanted)
+    np.testing.assert_array_equal(sums[:, 1], 6.5 - 0.5 + 0.5)
+    assert len(dcgan_arithmetic.sums(pool, 3, np.random.default_rng(0))[0]) == 0  # a quarter is two
+
+
+def test_images_are_those_of_the_priors_latents(key):
+    config = dcgan_models.small(SimpleNamespace(budget="smoke"), gan.dcgan())
+    state = gan.init(config, key, (8, 8, 1))
+    z = np.array([[0.3] * config.latents, [-0.5] * config.latents, [2.0] * config.latents], np.float32)
+    found = dcgan_arithmetic.images(config, state, z, block=2)
+    inside = dcgan_arithmetic.images(config, state, np.clip(z, -1, 1), block=3)
+    np.testing.assert_allclose(found, inside, rtol=1e-4, atol=1e-6)
+    assert found.shape == (3, 8, 8, 1) and np.abs(found[0] - found[1]).max() > 1e-4
+
+
+def test_variants_change_one_thing():
+    base = gan.dcgan()
+    changed = {name: make(base) for name, make in dcgan_models.VARIANTS.items()}
+    assert changed.pop("dcgan") == base
+    assert len({*changed.values(), base}) == 5
+    assert changed["no_batchnorm"].generator.norm == changed["no_batchnorm"].discriminator.norm == "none"
+    assert changed["beta1"].generator_optimizer.momentum == changed["beta1"].discriminator_optimizer.momentum == 0.9
+
+
+def test_errors_by_number_are_those_of_the_first_images(monkeypatch):
+    """In parts, against one call with all of them."""
+    rng = np.random.default_rng(0)
+    test = SimpleNamespace(x=rng.integers(0, 256, (30, 4, 4, 1), np.uint8), label=rng.integers(0, 10, 30))
+    made: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def sample(config, state, key, n, label):
+        made.append((rng.random((n, 4, 4, 1), np.float32), label))
+        return made[-1][0]
+
+    monkeypatch.setattr(gan, "sample", sample)
+    monkeypatch.setattr(dcgan_nearest, "BLOCK", 40)
+    one = SimpleNamespace(config=lambda: None, state=lambda seed: None)
+    found = dcgan_nearest._errors(SimpleNamespace(tick=lambda: None), one, 0, (25, 100), test)
+    x, y = (np.concatenate(parts) for parts in zip(*made, strict=True))
+    assert len(x) == 100 and np.bincount(y).min() >= 9
+    for n, error in zip((25, 100), found, strict=True):
+        expected = metrics.nearest_neighbor_error(x[:n], y[:n], test.x.astype(np.float32) / 255, test.label)
+        assert error == pytest.approx(expected)
+
+
+def test_every_row_of_the_parts_has_its_entry():
+    entries = published.entries()["dcgan"]
+    named = [row for part in dcgan.PARTS for row in part.rows]
+    assert len(named) == len(set(named))
+    assert set(named) == {name for name, entry in entries.items() if not entry.not_run}
+
+
+@pytest.mark.slow
+def test_a_smoke_run_does_arithmetic(tmp_path):
+    flags = ["dcgan", "--budget", "smoke", "--parts", "arithmetic", "--workdir", str(tmp_path), "--quiet"]
+    assert __main__.main(flags) == 0
+    rows = {row["id"]: row for row in results.read("dcgan", tmp_path / "results")}
+    for row in rows.values():
+        results.check(row)
+    assert rows["dcgan.interpolation"]["ours"]["n"] == 2 and rows["dcgan.svhn"]["verdict"] == "not run: data"
+    drawn = {path.name for path in (tmp_path / "results" / "dcgan").glob("*.png")}
+    assert drawn == {"arithmetic.png", "interpolation.png"}
