@@ -2,7 +2,7 @@
 
 data         load(name, split) for every data set; toy mixtures
 vae gan wgan vaegan     the algorithms, one a file, all with Config, State, init, train_step, sample
-wake_sleep   vae's nets by the algorithm that it was first compared with
+wake_sleep mcem     vae's nets by the algorithms that it was first compared with: no bound, or no encoder
 classifier   a small convolutional classifier, whose features the metrics compare; it has classify in place of sample
 pca          principal components and probabilistic PCA, the linear baseline
 hmc          Hamiltonian Monte Carlo on a decoder's posterior, tempered or not

@@ -1,0 +1,90 @@
+"""Monte Carlo EM: what a step moves and what it leaves, and the likelihood of a linear model that it must reach."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaegan_jax import fit, mcem, nets, pca
+from vaegan_jax.optimizer import Optimizer
+
+CONFIG = mcem.Config(
+    latents=2,
+    decoder=nets.MLPDecoder(hidden=(5,)),
+    binarize="none",
+    weight_prior=False,
+    optimizer=Optimizer(rule="sgd", learning_rate=0.01, momentum=0.0),
+    dataset_size=12,
+)
+
+
+def test_a_step_moves_the_batchs_own_latents_and_the_decoder(key):
+    state = mcem.init(CONFIG, key, (3, 3, 1))
+    assert set(state.model.params) == {"decoder"} and state.z.shape == (12, 2)
+    rows = jnp.array([1, 4, 7, 9])
+    x = jax.random.uniform(jax.random.key(3), (4, 3, 3, 1))
+    after, metrics = mcem.train_step(CONFIG, state, {"x": x, "label": rows}, jax.random.key(4))
+    moved = np.flatnonzero(np.abs(after.z - state.z).max(axis=1))
+    assert set(moved) <= {1, 4, 7, 9} and len(moved) >= 2
+    change = jax.tree.map(lambda a, b: float(jnp.abs(a - b).max()), after.model.params, state.model.params)
+    assert min(jax.tree.leaves(change)) > 0
+    assert 0 <= metrics["acceptance"] <= 1 and all(np.isfinite(v) for v in metrics.values())
+    heads = CONFIG.decoder.apply({"params": state.model.params["decoder"]}, after.z[rows], (3, 3, 1))
+    expected = (x * jax.nn.log_sigmoid(heads) + (1 - x) * jax.nn.log_sigmoid(-heads)).reshape(4, -1).sum(axis=1)
+    assert float(metrics["log_likelihood"]) == pytest.approx(float(expected.mean()), rel=1e-4)
+
+
+def test_five_updates_are_five_steps_at_one_latent(key):
+    state = mcem.init(CONFIG, key, (3, 3, 1))
+    batch = {"x": jax.random.uniform(jax.random.key(3), (4, 3, 3, 1)), "label": jnp.arange(4)}
+    after, _ = mcem.train_step(CONFIG, state, batch, jax.random.key(4))
+    params, z = state.model.params["decoder"], after.z[:4]
+
+    def loss(params):
+        heads = CONFIG.decoder.apply({"params": params}, z, (3, 3, 1))
+        x = batch["x"]
+        return -(x * jax.nn.log_sigmoid(heads) + (1 - x) * jax.nn.log_sigmoid(-heads)).reshape(4, -1).sum(axis=1).mean()
+
+    for _ in range(5):
+        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), after.model.params["decoder"], params
+    )
+
+
+def test_it_reaches_the_likelihood_of_a_linear_model_through_fit():
+    """x = W z + noise: after training, log p(x) of the learned W is that of probabilistic PCA, and acceptance is .9."""
+    rng = np.random.default_rng(0)
+    noise = 0.3 * rng.normal(size=(500, 3))
+    x = (rng.normal(size=(500, 1)) @ np.array([[1.0, 0.5, -0.5]]) + noise).astype(np.float32)
+    model = pca.fit(x, 1)
+    config = dataclasses.replace(
+        CONFIG,
+        latents=1,
+        decoder=nets.MLPDecoder(hidden=()),
+        likelihood="gaussian_fixed",
+        variance=float(model.noise_variance),
+        output="linear",
+        optimizer=Optimizer(rule="adam", learning_rate=3e-3),
+        batch_size=100,
+    )
+    run = fit.fit(mcem, config, mcem.numbered(x), steps=800, progress=False)
+    layer = run.state(0).model.params["decoder"]["output"]
+    W, b = np.asarray(layer["kernel"], np.float64), np.asarray(layer["bias"], np.float64)
+    covariance = W.T @ W + float(model.noise_variance) * np.eye(3)
+    centred = x - b
+    quadratic = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(covariance), centred)
+    reached = -0.5 * (quadratic + np.linalg.slogdet(2 * np.pi * covariance)[1]).mean()
+    best = model.log_likelihood(x).mean()
+    assert best - 0.05 < reached <= best + 1e-3
+    assert run.metrics["acceptance"][0, -20:].mean() == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_batch_without_rows_is_refused(key):
+    state = mcem.init(CONFIG, key, (3, 3, 1))
+    with pytest.raises(ValueError, match=r"mcem\.numbered"):
+        mcem.train_step(CONFIG, state, {"x": jnp.zeros((4, 3, 3, 1))}, jax.random.key(0))
+    with pytest.raises(ValueError, match=r"leapfrogs, updates and acceptance are 0, 5 and 0\.9"):
+        mcem.Config(leapfrogs=0)

@@ -1,0 +1,130 @@
+"""Monte Carlo EM on the decoder of `vae` alone, as Kingma & Welling 2013 compare it with AEVB (appendix E).
+
+E: one Hamiltonian transition of 10 leapfrogs moves each example's z towards p(z|x); M: five steps of the optimiser up
+log p(x, z) at that z. There is no encoder, so every example keeps its own z from visit to visit: the state grows with
+the data set, and a batch must say which examples it holds, as its label (`numbered`).
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from vaegan_jax import hmc, vae
+from vaegan_jax import state as players
+from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.vae import Metrics, decode, decode_standard, log_likelihood, sample
+
+__all__ = [
+    "Config",
+    "State",
+    "decode",
+    "decode_standard",
+    "init",
+    "log_likelihood",
+    "numbered",
+    "sample",
+    "train_step",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(vae.Config):
+    """vae's, of which encoder, kl, gradient, beta and bound have no meaning here; dataset_size is the number of z."""
+
+    leapfrogs: int = 10
+    acceptance: float = 0.9
+    """To which the step of the leapfrogs is tuned."""
+    updates: int = 5
+    """Of the weights, for each z that was drawn."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.leapfrogs < 1 or self.updates < 1 or not 0 < self.acceptance < 1:
+            raise ValueError(
+                f"leapfrogs, updates and acceptance are {self.leapfrogs}, {self.updates} and {self.acceptance}: give 1 "
+                "or more, 1 or more, and a number between 0 and 1."
+            )
+
+
+@struct.dataclass
+class State(vae.State):
+    """params {"decoder": ...}; z: [dataset_size, K], where each example's chain is; leap: the leapfrogs' step."""
+
+    z: jax.Array
+    leap: jax.Array
+
+
+def numbered(x: Any) -> Dataset:
+    """A Dataset, or its array, with each example's row as its label."""
+    dataset = x if isinstance(x, Dataset) else Dataset(x)
+    return dataclasses.replace(dataset, label=np.arange(len(dataset.x), dtype=np.int32))
+
+
+def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
+    """Fresh parameters and a z of the prior for every example. data_mean as in vae.init."""
+    model_key, z_key = jax.random.split(key)
+    whole = vae.init(config, model_key, shape, data_mean=data_mean)
+    variables = {kind: {"decoder": tree["decoder"]} for kind, tree in whole.model.variables().items()}
+    z = jax.random.normal(z_key, (config.dataset_size, config.latents))
+    return State(whole.step, players.create(variables, config.optimizer), whole.shape, z, jnp.float32(0.1))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Array) -> tuple[State, Metrics]:
+    """E and M of one batch. batch = {"x": uint8 or float [B, *shape], "label": int32 [B], rows of the data set}.
+
+    Metrics, batch means: log_likelihood = log p(x|z) and log_prior = log p(z) at the new z, nats, before the weights
+    move; acceptance, leap; gradient_norm of the last update.
+
+    Raises:
+        ValueError: a batch without labels, or that does not fit the state.
+    """
+    players.check_batch({"x": batch["x"]}, state.shape, None, 0)
+    if batch.get("label") is None or batch["label"].shape != batch["x"].shape[:1]:
+        raise ValueError("label is missing: every example's own z is kept, so give data by mcem.numbered(dataset).")
+    binarize_key, key = jax.random.split(key)
+    x, rows = vae.targets(config, batch["x"], binarize_key), batch["label"]
+
+    def likelihood(params: Any, z: jax.Array) -> tuple[jax.Array, Any]:
+        """log p(x|z), [B], and the decoder's batch statistics."""
+        variables = {"params": params, "batch_stats": state.model.batch_stats}
+        heads, stats = vae.apply_net(config, variables, "decoder", z, vae.heads_shape(config, state.shape), train=True)
+        return vae.log_prob(config, heads, x), stats
+
+    def evaluate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, pull = jax.vjp(lambda z: likelihood(state.model.params, z)[0], z)
+        return value, pull(jnp.ones_like(value))[0]
+
+    chains = hmc.start(evaluate, state.z[rows])
+    leaps = jnp.broadcast_to(state.leap, rows.shape)
+    chains = hmc.transition(evaluate, chains, 1.0, leaps, key, leapfrogs=config.leapfrogs)
+    acceptance = chains.acceptance.mean()
+
+    def loss(params: Any) -> tuple[jax.Array, Any]:
+        value, stats = likelihood(params, chains.z)
+        total = -value.mean()
+        if config.weight_prior:
+            total += 0.5 * sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / config.dataset_size
+        return total, {"decoder": stats}
+
+    def move(_: int, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
+        model, _ = carry
+        gradient, stats = jax.grad(loss, has_aux=True)(model.params)
+        return players.update(model, config.optimizer, gradient, stats), players.gradient_norm(gradient)
+
+    model, norm = jax.lax.fori_loop(0, config.updates, move, (state.model, jnp.float32(0)))
+    metrics = {
+        "log_likelihood": chains.log_likelihood.mean(),
+        "log_prior": -0.5 * (chains.z**2 + jnp.log(2 * jnp.pi)).sum(axis=1).mean(),
+        "acceptance": acceptance,
+        "leap": state.leap,
+        "gradient_norm": norm,
+    }
+    leap = hmc.adapt(state.leap, acceptance, target=config.acceptance)
+    z = state.z.at[rows].set(chains.z)
+    return dataclasses.replace(state, step=state.step + 1, model=model, z=z, leap=leap), metrics
