@@ -107,13 +107,11 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         value, stats = likelihood(params, chains.z)
-        total = -value.mean()
-        if config.weight_prior:
-            total += 0.5 * sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / config.dataset_size
-        return total, {"decoder": stats}
+        prior = jnp.stack([jnp.vdot(p, p) for p in jax.tree.leaves(params)]).sum() / 2 / config.dataset_size
+        return -value.mean() + config.weight_prior * prior, {"decoder": stats}
 
     def move(_: int, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
-        model, _ = carry
+        model = carry[0]
         gradient, stats = jax.grad(loss, has_aux=True)(model.params)
         return players.update(model, config.optimizer, gradient, stats), players.gradient_norm(gradient)
 

@@ -1,0 +1,218 @@
+"""Figure 2 of Kingma & Welling 2013: the bound against samples seen, AEVB and wake-sleep on the same nets."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.reproduce import draw
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from vaegan_jax import fit, nets, plots, vae, wake_sleep
+from vaegan_jax.data.dataset import Dataset
+
+ALGORITHMS = {"AEVB": vae, "wake-sleep": wake_sleep}
+COLOURS = {"AEVB": draw.RED, "wake-sleep": draw.BLUE}
+HELD = 2000  # images of each split whose bound is followed, where there are so many
+DRAWS = 200  # of the noise, for each variance
+Key = tuple[str, int]
+"""Algorithm and number of latents."""
+
+
+def config(latents: int) -> vae.Config:
+    """The paper's nets, prior on the weights and Adagrad."""
+    return dataclasses.replace(vae.Config(), latents=latents)
+
+
+def frey_config(latents: int) -> vae.Config:
+    """200 hidden units; a Gaussian decoder whose means a sigmoid keeps in (0, 1), appendix C.2."""
+    return dataclasses.replace(
+        vae.Config(), latents=latents, encoder=vae.aevb(nets.MLPEncoder, 200), decoder=vae.aevb(nets.MLPDecoder, 200),
+        likelihood="gaussian",
+    )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Panels:
+    """The figure's panels of one data set."""
+
+    dataset: str
+    title: str
+    widths: tuple[int, ...]
+    config: Callable[[int], vae.Config]
+    limits: tuple[float, float]
+    """Of the paper's vertical axis, nats."""
+    prefix: str
+    """Of the rows."""
+
+
+MNIST = Panels("mnist", "MNIST", (3, 5, 10, 20, 200), config, (-150, -100), "fig2")
+FREY = Panels("frey_faces", "Frey faces", (2, 5, 10, 20), frey_config, (0, 1600), "fig2_frey")
+
+
+def stops(steps: int, per_decade: int = 4) -> tuple[int, ...]:
+    """Where a curve is measured: evenly in the logarithm of samples from 1e5 (step 1,000 of batch 100) to the end."""
+    first = min(1000, steps)
+    n = 1 + round(per_decade * np.log10(steps / first)) if steps > first else 1
+    return tuple(sorted({round(float(s)) for s in np.geomspace(first, steps, n)}))
+
+
+def train(job: Job, panels: Panels) -> dict[Key, Trained]:
+    """All widths (three for a smoke) by both algorithms; bound_train and bound_test are among their metrics."""
+    shown = {split: _first(job.load(panels.dataset, split)) for split in ("train", "test")}
+    steps = job.choose(20, 10_000, 1_000_000)
+
+    def evaluate(algorithm: Any, config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
+        return {f"bound_{name}": fit.validate(algorithm, config, state, x)["elbo"] for name, x in shown.items()}
+
+    widths = panels.widths if job.budget != "smoke" else (panels.widths[0], 10, panels.widths[-1])
+    return {
+        (name, width): job.fit(
+            f"{name}{width}", algorithm, panels.config(width), job.load(panels.dataset), steps=steps,
+            evaluate_at=stops(steps), evaluate=functools.partial(evaluate, algorithm),
+        )
+        for width in widths
+        for name, algorithm in ALGORITHMS.items()
+    }  # fmt: skip
+
+
+def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome:
+    """The rows that every data set has: AEVB less wake-sleep at the end for each width, and the least of all."""
+    data = (job.load(panels.dataset), job.load(panels.dataset, "test"))
+    steps = job.choose(20, 10_000, 1_000_000)
+    found = {}
+    for width in panels.widths:
+        aevb, sleep = (trained.get((name, width)) for name in ALGORITHMS)
+        found[f"{panels.prefix}_nz{width}"] = _difference(aevb, sleep, steps=steps, data=data, of=last)
+    every = [
+        _difference(one, trained["wake-sleep", width], steps=steps, data=data, of=_least)
+        for (name, width), one in trained.items()
+        if name == "AEVB"
+    ]
+    found[f"{panels.prefix}_faster"] = _smallest(every)
+    _draw(job, panels, trained)
+    lines = [
+        [width, name, *(draw.spread(one.curve(f"bound_{split}")[1][:, -1], 5) for split in ("train", "test"))]
+        for (name, width), one in trained.items()
+        if one.seeds
+    ]
+    columns = ("latents", "algorithm", "train", "test")
+    title = (
+        f"{panels.title}: the bound after {100 * steps:,} samples, nats; the first {HELD:,} images of each split, or "
+        "all; mean +- sd over seeds."
+    )
+    caption = (
+        f"Figure 2, {panels.title}: the bound against training samples seen (batch 100), axes as in the paper; mean "
+        "and range over seeds, full lines on test images, dotted on training images."
+    )
+    return Outcome(found, [Table(title, columns, lines)], {f"{panels.prefix}.png": caption})
+
+
+def mnist(job: Job) -> Outcome:
+    trained = train(job, MNIST)
+    outcome = compare(job, MNIST, trained)
+    test, steps = job.load("mnist", "test"), job.choose(20, 10_000, 1_000_000)
+    data = (job.load("mnist"), test)
+    more = {
+        "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=steps, data=data, of=last),
+        "bound_variance": _bound_variance(trained["AEVB", 10], steps, test),
+    }
+    return dataclasses.replace(outcome, rows={**outcome.rows, **more})
+
+
+def frey(job: Job) -> Outcome:
+    return compare(job, FREY, train(job, FREY))
+
+
+def _first(dataset: Dataset) -> Dataset:
+    label = None if dataset.label is None else dataset.label[:HELD]
+    return Dataset(dataset.x[:HELD], label, dataset.name, dataset.split)
+
+
+def last(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The advantage at the end: [S, T] twice -> [S]."""
+    return a[:, -1] - b[:, -1]
+
+
+def _least(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The smallest advantage at any number of samples: [S, T] twice -> [S]."""
+    return (a - b).min(axis=1)
+
+
+def _difference(
+    one: Trained | None, other: Trained | None, *, steps: int, data: tuple[Dataset, ...], of: Any
+) -> Measured:
+    """Of the test curves of two trainings, paired by seed."""
+    if one is None or other is None:
+        return Measured([], note="not part of this budget")
+    both = [s for s in one.seeds if s in other.seeds]
+    curves = [
+        t.curve("bound_test")[1][[t.seeds.index(s) for s in both]] if both else np.zeros((0, 1)) for t in (one, other)
+    ]
+    failed = sorted({*one.failed, *other.failed})
+    return Measured([float(v) for v in of(*curves)], both, failed, steps, (one.config(), other.config()), data)
+
+
+def _smallest(every: list[Measured]) -> Measured:
+    """Seed by seed the smallest of several measurements of the same seeds."""
+    seeds = [s for s in every[0].seeds if all(s in m.seeds for m in every)]
+    values = [min(m.values[list(m.seeds).index(s)] for m in every) for s in seeds]
+    failed = sorted({s for m in every for s in m.failed})
+    return dataclasses.replace(every[0], values=values, seeds=seeds, failed=failed, config=[m.config for m in every])
+
+
+def _bound_variance(one: Trained, steps: int, test: Dataset) -> Measured:
+    """Of the estimated bound per data point, of a batch of 100 with one draw of z an image, over the draws."""
+    found = one.config()
+    batch = {"x": jnp.asarray(test.x[:100])}
+    grey = dataclasses.replace(found, binarize="fixed") if found else None
+
+    def bound(state: Any, key: jax.Array) -> jax.Array:
+        return vae.elbo(grey, state, batch, key)["elbo"].mean()
+
+    keys = jax.random.split(jax.random.key(0), DRAWS)
+    values = [float(np.var([bound(one.state(s), key) for key in keys], ddof=1)) for s in one.seeds]
+    return Measured(values, one.seeds, one.failed, steps, found, (test,), note=f"{DRAWS} draws")
+
+
+def _draw(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> None:
+    widths = list(dict.fromkeys(width for _, width in trained))
+    figure = plots.new_figure(2.2 * len(widths) + 0.8, 3.2)
+    axes_of = np.atleast_1d(figure.subplots(1, len(widths), sharey=True))
+    for axes, width in zip(axes_of, widths, strict=True):
+        for (name, colour), split in ((pair, split) for pair in COLOURS.items() for split in ("test", "train")):
+            one = trained[name, width]
+            if not one.seeds:
+                continue
+            steps, values = one.curve(f"bound_{split}")
+            line = "-" if split == "test" else ":"
+            draw.band(axes, 100 * steps, values, colour, f"{name} ({split})", linestyle=line)
+        axes.set(xscale="log", ylim=panels.limits, xlabel="training samples")
+        axes.set_title(f"{panels.title}, $N_z$ = {width}", fontsize=9, loc="left")
+        plots.clean(axes)
+    axes_of[0].set_ylabel("bound, nats")
+    axes_of[-1].legend(frameon=False, fontsize=7, loc="lower right")
+    plots.render(figure, job.figures / f"{panels.prefix}.png")
+
+
+def _says(what: str, cpu: str) -> Any:
+    return says(f"AEVB and wake-sleep, {what}", "20 steps of three widths", cpu, "1,000,000 steps each")
+
+
+PARTS = (
+    Part(
+        "fig2",
+        (*(f"fig2_nz{w}" for w in MNIST.widths), "fig2_faster", "fig2_no_overfit", "bound_variance"),
+        mnist,
+        _says("five widths on MNIST", "10,000 steps each (1e6 samples), 12 minutes a seed"),
+    ),
+    Part(
+        "frey",
+        (*(f"fig2_frey_nz{w}" for w in FREY.widths), "fig2_frey_faster"),
+        frey,
+        _says("four widths on Frey faces (--data-dir: your file)", "10,000 steps each, 4 minutes a seed"),
+    ),
+)
