@@ -70,11 +70,11 @@ def run(flags: Any) -> int:
     commit = flags.commit or (results.commit() if flags.budget != "smoke" else "smoke")
     common.use_compilation_cache()
     for name in wanted:
+        rows: list[dict[str, Any]] = []
         try:
             rows = _part(parts[name], flags, seeds, workdir / name, out, commit, known)
         except DataError as error:  # the other parts need not wait for a file
             print(f"{name}: not run: {error}", file=sys.stderr)
-            continue
         results.merge(flags.target, rows, out)
         for row in rows:
             print(f"{row['id']}: {_said(row)}")

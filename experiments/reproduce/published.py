@@ -84,7 +84,7 @@ class Entry:
     steps: int | None = None
     not_comparable: str = ""
     not_run: str = ""
-    """Why it cannot be run here whatever the budget."""
+    """Why nobody ran it, where nobody did; "data" may stand beside a rule, for who has the data."""
     sha256: str = ""
     """Of what judges, so not of the texts."""
 

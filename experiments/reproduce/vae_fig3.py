@@ -118,19 +118,16 @@ def _importance(job: Job, one: Trained, x: jax.Array) -> list[float]:
     found = []
     for seed in one.seeds:
         density = functools.partial(vae.log_likelihood, one.config(), _bare(one.state(seed)))
+        # Two keys: the weights' draws must owe nothing to the samples that their proposal is fitted to.
+        fit_key, draw_key = jax.random.split(jax.random.key(seed))
         with logs.quiet():
             z = metrics.posterior_samples(
-                density,
-                x,
-                jax.random.key(seed),
-                latents=LATENTS,
-                samples=job.choose(10, 50, 50),
+                density, x, fit_key, latents=LATENTS, samples=job.choose(10, 50, 50),
                 transitions=job.choose(10, 100, 500),
-            )
-            values = metrics.importance_log_likelihood(
-                density, x, z.mean(axis=0), jnp.log(1.5 * z.var(axis=0) + 1e-4), jax.random.key(seed),
-                samples=_draws(job),
             )  # fmt: skip
+            values = metrics.importance_log_likelihood(
+                density, x, z.mean(axis=0), jnp.log(1.5 * z.var(axis=0) + 1e-4), draw_key, samples=_draws(job)
+            )
         found.append(float(np.mean(np.asarray(values, np.float64))))
         job.tick()
     return found
