@@ -18,7 +18,7 @@ TITLES = {
 
 def guidelines(job: Job) -> Outcome:
     train, _, test = models.splits(job, "mnist")
-    network, n = models.network(job, "mnist"), job.choose(200, 5_000, 10_000)
+    network, n = models.network(job, "mnist"), job.choose(200, 5_000, 5_000)
     reference = network.features(test.x, progress=False)
     trained = {variant: models.train(job, "mnist", variant) for variant in models.VARIANTS}
     frechet: dict[str, dict[int, float]] = {}

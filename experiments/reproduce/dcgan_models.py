@@ -4,6 +4,8 @@ They lie in `models` beside the parts' folders; their time counts to the part th
 """
 
 import dataclasses
+import json
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -89,3 +91,14 @@ def network(job: Job, name: str) -> features.Extractor:
 def draws(one: Trained, seed: int, n: int, label: Any = None) -> np.ndarray:
     """n samples of one seed, [n, H, W, C] in [0, 1]."""
     return np.asarray(gan.sample(one.config(), one.state(seed), jax.random.key(seed), n, label))
+
+
+def kept(job: Job, name: str, compute: Callable[[], Any]) -> Any:
+    """What `compute` returns (as JSON has it), from the part's folder where it was computed before a stop."""
+    file = job.workdir / f"{name}.json"
+    if not file.exists():
+        part = file.with_suffix(".part")
+        part.write_text(json.dumps(compute()))
+        part.replace(file)
+    job.tick()
+    return json.loads(file.read_text())

@@ -1,6 +1,7 @@
 """Table 3 of Radford et al. 2015: the 1-NN error of test digits whose neighbours are generated, by number of them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -39,7 +40,10 @@ def table3(job: Job) -> Outcome:
     trained: dict[str, Trained] = {}
     for name, (config, steps) in recipes.items():
         one = trained[name] = job.fit(name, gan, config, train, steps=steps)
-        each = [_errors(job, one, seed, numbers, test) for seed in one.seeds]
+        each = [
+            models.kept(job, f"{name}-errors-{seed}", functools.partial(_errors, job, one, seed, numbers, test))
+            for seed in one.seeds
+        ]
         errors[name] = 100 * np.array(each).reshape(len(each), len(numbers))
     at = int(np.argmin([abs(n - 50_000) for n in numbers]))
     count = min(numbers[at], len(train))

@@ -1,7 +1,9 @@
 """DCGAN's target: pooling, draws of labels, sums of exemplars against hand-made cases, errors in parts, a smoke run."""
 
+import dataclasses
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
@@ -12,6 +14,7 @@ from experiments.reproduce import (
     dcgan_features,
     dcgan_models,
     dcgan_nearest,
+    job,
     published,
     results,
 )
@@ -24,6 +27,38 @@ def test_pooling_takes_the_largest_of_each_window():
     np.testing.assert_array_equal(found, h[:, 1::2, 1::2])  # values grow along both axes
     assert dcgan_features.shrink(np.zeros((1, 14, 14, 5))).shape == (1, 80)
     assert dcgan_features.shrink(np.zeros((1, 2, 2, 5))).shape == (1, 20)
+
+
+def test_statistics_are_those_of_all_real_images(key):
+    config = dcgan_models.small(SimpleNamespace(budget="smoke"), gan.dcgan())
+    x = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), np.uint8)
+    state = gan.init(config, key, (8, 8, 1))
+    view = dataclasses.replace(config, discriminator=dataclasses.replace(config.discriminator, feature_layer="conv1"))
+    raw = np.asarray(gan.discriminate(view, state, x)[1])  # before its normalisation, so of no statistics
+    one = dcgan_features.real_statistics(config, state, x).discriminator.batch_stats["conv1_norm"]["batch"]
+    np.testing.assert_allclose(one["mean"], raw.mean(axis=(0, 1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(one["var"], raw.var(axis=(0, 1, 2)), rtol=1e-4, atol=1e-6)
+    parts = dcgan_features.real_statistics(config, state, x, size=20).discriminator.batch_stats["conv1_norm"]["batch"]
+    np.testing.assert_allclose(parts["mean"], one["mean"], rtol=1e-4, atol=1e-6)
+
+
+def test_the_supervised_net_is_the_discriminator_with_a_logit_a_class(key):
+    config = dcgan_models.small(SimpleNamespace(budget="smoke"), gan.dcgan())
+    body = dataclasses.replace(config.discriminator, feature_layer="hidden0_activation")
+    x = np.zeros((2, 8, 8, 1), np.float32)
+    net = dcgan_features.Supervised(body)
+    (logits, features), variables = net.init_with_output(key, x, 10)
+    assert logits.shape == (2, 10) and features.shape == (2, 16)
+    mine = {name: leaf.shape for name, leaf in jax.tree_util.tree_leaves_with_path(variables["params"]["body"])}
+    state = gan.init(config, key, (8, 8, 1))
+    assert mine == {name: leaf.shape for name, leaf in jax.tree_util.tree_leaves_with_path(state.discriminator.params)}
+
+
+def test_numbers_are_computed_once(tmp_path):
+    one, seen = job.Job("smoke", (0, 1), tmp_path, tmp_path), []
+    for _ in range(2):
+        assert dcgan_models.kept(one, "a", lambda: seen.append(0) or [1.5, 2]) == [1.5, 2]
+    assert len(seen) == 1
 
 
 def test_draws_have_as_many_of_each_class():
