@@ -201,7 +201,7 @@ def _supervised(job: Job, seed: int, per_class: int, data: tuple[Dataset, Datase
         run = job.fit(f"supervised-{rate:g}-of-{seed}", classifier, config, few, steps=steps, seeds=(seed,))
         if run.seeds:
             found.append([_error(run.config(), run.state(seed), d) for d in (validation, test)])
-    return min(found)[1] if found else None
+    return min(found, key=lambda errors: errors[0])[1] if found else None
 
 
 def _error(config: classifier.Config, state: Any, dataset: Dataset) -> float:
