@@ -1,135 +1,143 @@
-"""The trainings of Larsen et al.'s comparison, four models on one encoder, decoder and discriminator, and their judge.
+"""VAE/GAN and what it is compared with, on the same nets: their configs, and their trainings, which all parts share.
 
-All parts that need one share it: it lies in `models` beside their folders, and its time counts to the part that ran it.
+The trainings lie in `trainings` beside the parts' folders; their time counts to the part that ran them.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
-from experiments.reproduce import inversion
+from experiments.reproduce import vaegan_frozen
 from experiments.reproduce.job import Job, Trained
-from vaegan_jax import gan, metrics, nets, vae, vaegan
-from vaegan_jax.metrics import features
-from vaegan_jax.optimizer import Optimizer
+from vaegan_jax import gan, nets, vae, vaegan
+from vaegan_jax.data.dataset import Dataset
 
-MODELS = {"vae": "VAE", "dis_l": "VAE with Dis_l", "vaegan": "VAE/GAN", "gan": "GAN"}
-PRIOR_ONLY = "prior_only"
-"""VAE/GAN whose discriminator sees no reconstructions, as in the authors' scripts for faces."""
-ALGORITHMS = {"vae": vae, "dis_l": vaegan, "vaegan": vaegan, PRIOR_ONLY: vaegan, "gan": gan}
-DATASETS = ("mnist", "fashion_mnist")
-PUBLISHED = 150 * 250
-"""The authors' shortest schedule: 150 epochs of 250 batches of 64."""
-LATENTS = 128
-NEAREST = 3, 5
-"""k of precision and recall, and of density and coverage."""
-
-
-def dataset(job: Job, name: str) -> str:
-    """The 8x8 digits for a smoke, as the classifiers take minutes to train."""
-    return "digits" if job.budget == "smoke" else name
-
-
-def config(model: str, width: int = 64) -> Any:
-    """Radford et al.'s 28x28 nets with 64 and 128 maps; the encoder mirrors the decoder. RMSProp 3e-4 as in the paper.
-
-    The VAE is pixelwise: grey pixels as Bernoulli means. The GAN is the same generator and discriminator by DCGAN's
-    losses and Adam.
-    """
-    channels, hidden = (width, 2 * width), 16 * width
-    encoder = nets.ConvEncoder(channels=channels, hidden=hidden)
-    decoder = nets.ConvDecoder(channels=channels[::-1], hidden=(hidden,))
-    discriminator = nets.ConvDiscriminator(channels=channels, hidden=(hidden,), feature_layer="conv1_activation")
-    rmsprop = vaegan.Config().encoder_optimizer
-    if model == "vae":
-        return dataclasses.replace(
-            vae.Config(), latents=LATENTS, encoder=encoder, decoder=decoder, binarize="none", weight_prior=False,
-            optimizer=rmsprop, batch_size=64,
-        )  # fmt: skip
-    if model == "gan":
-        adam = Optimizer(rule="adam", learning_rate=2e-4, momentum=0.5)
-        return dataclasses.replace(
-            gan.dcgan(), latents=LATENTS, prior="normal", prior_scale=1.0, generator=decoder, batch_size=64,
-            discriminator=discriminator, generator_optimizer=adam, discriminator_optimizer=adam,
-            splits=("train", "train[:0]", "test"),
-        )  # fmt: skip
-    return vaegan.Config(
-        latents=LATENTS, encoder=encoder, decoder=decoder, discriminator=discriminator,
-        gan_weight=0.0 if model == "dis_l" else 1.0, reconstructions_as_fakes=model != PRIOR_ONLY,
-    )  # fmt: skip
-
-
-def train(job: Job, name: str, models: Sequence[str]) -> dict[str, Trained]:
-    shared = dataclasses.replace(job, workdir=job.workdir.parent / "models")
-    data = job.load(dataset(job, name))
-    found = {}
-    for model in models:
-        found[model] = shared.fit(
-            f"{name}-{model}", ALGORITHMS[model], config(model, job.choose(4, 64, 64)), data, steps=steps(job.budget)
-        )
-        job.tick()
-    return found
+COMPARED = ("vae", "vae_dis_l", "vaegan", "gan")
+PRIOR_FAKES = "vaegan_prior_fakes"
+TITLES = {
+    "vae": "VAE",
+    "vae_dis_l": "VAE with Dis_l",
+    "vaegan": "VAE/GAN",
+    "gan": "GAN",
+    PRIOR_FAKES: "VAE/GAN, samples alone as fakes",
+}
+ALGORITHMS: dict[str, Any] = {"vae": vae, "vae_dis_l": vaegan, "vaegan": vaegan, "gan": gan, PRIOR_FAKES: vaegan}
+"""What samples, encodes and reconstructs; it also trains, but for vae_dis_l."""
+PUBLISHED = 37_500
+"""The released scripts' 150 epochs of 250 batches of 64 faces."""
+FACE = (64, 64, 3)  # the paper's images
 
 
 def steps(budget: str) -> int:
-    return {"smoke": 10, "cpu": 1_000, "paper": PUBLISHED}[budget]
+    return {"smoke": 2, "cpu": 800, "paper": PUBLISHED}[budget]
 
 
-@dataclasses.dataclass(frozen=True)
-class Judge:
-    """The classifier of a data set, its test images, and what it says of them."""
-
-    network: features.Extractor
-    test: Any
-    features: np.ndarray
-    attributes: np.ndarray
-
-    def frechet(self, images: np.ndarray) -> float:
-        return metrics.frechet_distance(self.network.features(images, progress=False), self.features)
+def source(job: Job, name: str) -> str:
+    """The 8x8 digits for a smoke, as the other sets' classifiers take minutes to train."""
+    return "digits" if job.budget == "smoke" else name
 
 
-def judge(job: Job, name: str) -> Judge:
-    network = features.classifier(dataset(job, name), data_dir=job.data_dir, progress=job.progress)
-    test = job.load(dataset(job, name), "test")
+def small(width: int = 64) -> vaegan.Config:
+    """Algorithm 1 with the package's nets for 28x28, which halve the image twice; 128 latents at width 64."""
+    return vaegan.Config(
+        latents=2 * width,
+        encoder=nets.ConvEncoder(channels=(width, 2 * width), hidden=16 * width),
+        decoder=nets.ConvDecoder(channels=(2 * width, width), hidden=(16 * width,)),
+        discriminator=nets.ConvDiscriminator(
+            channels=(width, 2 * width), hidden=(16 * width,), feature_layer="conv1_activation"
+        ),
+    )
+
+
+def faces(width: int = 64) -> vaegan.Config:
+    """The same with three halvings of 64x64 and one more in Dis, about table 2's widths at width 64; tanh."""
+    return vaegan.Config(
+        latents=2 * width,
+        encoder=nets.ConvEncoder(channels=(width, 2 * width, 4 * width), hidden=32 * width),
+        decoder=nets.ConvDecoder(channels=(4 * width, 4 * width, 2 * width), hidden=()),
+        discriminator=nets.ConvDiscriminator(
+            channels=(width // 2, 2 * width, 4 * width, 4 * width), hidden=(8 * width,),
+            feature_layer="conv3_activation",
+        ),
+        output="tanh",
+    )  # fmt: skip
+
+
+def base(job: Job, shape: Sequence[int]) -> vaegan.Config:
+    """VAE/GAN for images of a shape; in a smoke perceptrons, as convolutions take a minute to compile."""
     if job.budget == "smoke":
-        test = dataclasses.replace(test, x=test.x[:200], label=test.label[:200])
-    found, probabilities = network.both(test.x, progress=job.progress)
-    return Judge(network, test, found, attributes(probabilities))
+        return vaegan.Config(
+            latents=8, encoder=nets.MLPEncoder(hidden=(16,)), decoder=nets.MLPDecoder(hidden=(16,)),
+            discriminator=nets.MLPDiscriminator(hidden=(16, 16)),
+        )  # fmt: skip
+    return faces() if shape[0] == FACE[0] else small()
 
 
-def attributes(probabilities: np.ndarray) -> np.ndarray:
-    """Class probabilities [N, C] -> the classifier's logits less their mean over classes [N, C]."""
-    logits = np.log(np.maximum(probabilities.astype(np.float64), 1e-30))
-    return logits - logits.mean(axis=1, keepdims=True)
+def variance(shape: Sequence[int]) -> float:
+    """Of the VAE's pixels in [0, 1].
+
+    The paper's is 1 for values in [-1, 1], so 1/4 in [0, 1], on those of a FACE. Fewer values would weigh less against
+    the KL of an image, so the variance falls with their number.
+    """
+    return 0.25 * math.prod(shape) / math.prod(FACE)
 
 
-def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between attribute vectors: [N, C] twice -> [N] in [-1, 1]."""
-    return (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+def config(model: str, base: vaegan.Config, shape: Sequence[int]) -> Any:
+    """A model with the nets, the optimisers (RMSProp 3e-4) and the batch of 64 that `base`, VAE/GAN, has."""
+    if model == "vae":
+        return vae.Config(
+            latents=base.latents, encoder=base.encoder, decoder=base.decoder, likelihood="gaussian_fixed",
+            variance=variance(shape), weight_prior=False, optimizer=base.encoder_optimizer, batch_size=base.batch_size,
+        )  # fmt: skip
+    if model == "gan":
+        return gan.Config(
+            latents=base.latents, prior="normal", prior_scale=1.0, generator=base.decoder,
+            discriminator=base.discriminator, output=base.output, discriminator_weight=1.0,
+            generator_optimizer=base.decoder_optimizer, discriminator_optimizer=base.discriminator_optimizer,
+            batch_size=base.batch_size, splits=base.splits,
+        )  # fmt: skip
+    if model == "vae_dis_l":
+        return dataclasses.replace(base, gan_weight=0.0)
+    return dataclasses.replace(base, reconstructions_as_fakes=model != PRIOR_FAKES)
 
 
-def rebuilt(model: str, config: Any, state: Any, x: np.ndarray, block: int = 500) -> np.ndarray:
-    """Decoder's image of the mean code of uint8 images [N, H, W, C] -> [N, H, W, C] in [0, 1]."""
-    algorithm, parts = ALGORITHMS[model], []
-    for start in range(0, len(x), block):
-        z, _ = algorithm.encode(config, state, x[start : start + block])
-        parts.append(np.asarray(algorithm.decode(config, state, z)))
-    return np.concatenate(parts)
+def folder(job: Job) -> Path:
+    return job.workdir.parent / "trainings"
 
 
-def inverted(job: Job, config: Any, state: Any, seed: int, x: np.ndarray) -> np.ndarray:
-    """A GAN has no encoder: its images of the codes that descent finds for x [N, H, W, C]."""
-    return inversion.invert(gan, config, state, jax.random.key(seed), x, steps=job.choose(5, 100, 500))[1]
+def train(job: Job, data: Dataset, models: Sequence[str]) -> dict[str, Trained]:
+    """The trainings of `models` on `data`, each of steps(budget) steps; vae_dis_l needs gan before it."""
+    shared = dataclasses.replace(job, workdir=folder(job))
+    shape = data.x.shape[1:]
+    together = True if job.budget == "smoke" else None  # one program to compile, not one a seed
+    slug = "".join(c if c.isalnum() else "-" for c in Path(data.name).name)
+    found: dict[str, Trained] = {}
+    for model in sorted(models, key=lambda model: model != "gan"):
+        name, one = f"{slug}-{model}", config(model, base(job, shape), shape)
+        if model == "vae_dis_l":
+            found[model] = _by_discriminator(shared, name, one, data, found["gan"])
+        else:
+            found[model] = shared.fit(
+                name, ALGORITHMS[model], one, data, steps=steps(job.budget), side_by_side=together
+            )
+        job.tick()
+    return {model: found[model] for model in models}
 
 
-def squared_error(x: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Summed over pixels: uint8 [N, ...] and [0, 1] [N, ...] -> [N]."""
-    return ((x.astype(np.float64) / 255 - images) ** 2).reshape(len(x), -1).sum(axis=1)
-
-
-def draws(model: str, config: Any, state: Any, seed: int, n: int) -> np.ndarray:
-    """n samples [n, H, W, C] in [0, 1]."""
-    return np.asarray(ALGORITHMS[model].sample(config, state, jax.random.key(seed), n))
+def _by_discriminator(job: Job, name: str, config: vaegan.Config, data: Dataset, judges: Trained) -> Trained:
+    """Encoder and decoder, each seed under the discriminator of the same seed's GAN; where that failed, so does it."""
+    runs, failed = dict[int, Any](), list(judges.failed)
+    for seed in judges.seeds:
+        fresh = vaegan.init(config, jax.random.fold_in(jax.random.key(seed), 3), data.x.shape[1:])
+        start = dataclasses.replace(fresh, discriminator=judges.state(seed).discriminator)
+        one = job.fit(
+            name, vaegan_frozen, config, data, steps=steps(job.budget), seeds=(seed,),
+            initial_states=jax.tree.map(lambda leaf: leaf[None], start),
+        )  # fmt: skip
+        runs |= one.runs
+        failed += one.failed
+    return Trained(runs, tuple(sorted(failed)))
