@@ -64,7 +64,7 @@ evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir ru
 	$(BIN)/python -m experiments.evaluate $(FLAGS)
 
 reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
-reproduce-vae: ## Kingma and Welling: figures 2 to 5, variances of gradients (2 hours; --data-dir: your Frey faces)
+reproduce-vae: ## Kingma and Welling: figures 2 to 5, variances of gradients (3 hours; --data-dir: your Frey faces)
 reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (some 4 hours; FLAGS='--parts ceilings' takes a part)
 reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines undone, arithmetic (some 4 hours)
 reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 10 minutes)

@@ -213,6 +213,6 @@ PARTS = (
         "frey",
         (*(f"fig2_frey_nz{w}" for w in FREY.widths), "fig2_frey_faster"),
         frey,
-        _says("four widths on Frey faces (--data-dir: your file)", "10,000 steps each, 4 minutes a seed"),
+        _says("four widths on Frey faces (--data-dir: your file)", "10,000 steps each, 8 minutes a seed"),
     ),
 )

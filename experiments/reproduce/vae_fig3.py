@@ -64,7 +64,8 @@ def figure3(job: Job) -> Outcome:
         found[name] = Measured(
             [float(a[s] - b[s]) for s in both], both, sorted({*one.failed, *two.failed}),
             min(steps["AEVB"], steps[other]), (one.config(), two.config()), (sets[size], test),
-            note=f"importance sampling: {_mean(sampled[size, 'AEVB'])} and {_mean(sampled[size, other])}",
+            note=f"after {100 * steps['AEVB']:,} and {100 * steps[other]:,} samples; importance sampling: "
+            f"{_mean(sampled[size, 'AEVB'])} and {_mean(sampled[size, other])}",
         )  # fmt: skip
     _draw(job, trained)
     lines = [
@@ -162,7 +163,7 @@ PARTS = (
         says(
             "AEVB, wake-sleep and Monte Carlo EM on 1,000 images, the first two on 50,000",
             "20 steps",
-            "2e6 samples (1e6 by MCEM), 100 images judged three times, 20 minutes a seed",
+            "2e6 samples (1e6 by MCEM), 100 images judged three times, 40 minutes a seed",
             "6e7 samples, 1,000 images judged ten times",
         ),
     ),
