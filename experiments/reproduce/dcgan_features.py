@@ -188,8 +188,9 @@ def _supervised(job: Job, seed: int, per_class: int, data: tuple[Dataset, Datase
     The paper searches at random over hyperparameters that it does not name; the optimiser is otherwise the GAN's.
     """
     train, validation, test = data
-    chosen = pick(train.label, per_class, np.random.default_rng(seed))  # the SVM's first draw
-    few = Dataset(train.x[chosen], train.label[chosen], train.name, train.split)
+    label = np.asarray(train.label)
+    chosen = pick(label, per_class, np.random.default_rng(seed))  # the SVM's first draw
+    few = Dataset(train.x[chosen], label[chosen], train.name, train.split)
     steps = job.choose(5, 300, 1_000)
     base: Any = models.small(job, gan.dcgan())
     layers = len(base.discriminator.hidden)
