@@ -1,10 +1,11 @@
 """VAE/GAN, autoencoding beyond pixels (Larsen, Sonderby, Larochelle & Winther 2016)
 
-Four models of section 4.1 on the same convolutional nets: a VAE with an error by pixels, a VAE whose error is taken in
-a GAN's discriminator (Dis_l), VAE/GAN, and a GAN. The paper has faces, which cannot be had here, and a regressor of
-their attributes; here MNIST and Fashion-MNIST, a classifier in its place, and its logits for attributes. So what is
-judged is what the paper claims: VAE/GAN keeps attributes better than VAE and GAN although it loses to the VAE by
-pixels, its samples are better than a VAE's, reconstructions help as fakes, and vectors of attributes add these.
+Four models on the same convolutional nets: a VAE with an error by pixels, a VAE whose error is taken in the
+discriminator of a GAN that was trained before (VAE with Dis_l; so from memory, unconfirmed), VAE/GAN, and a GAN. The
+paper has faces, which cannot be had here, and a regressor of their attributes; here MNIST and Fashion-MNIST, a
+classifier in its place, and its logits for attributes. So claims are judged and not numbers: VAE/GAN keeps attributes
+better than VAE and GAN while it loses to the VAE by pixels, its samples are better than a VAE's, reconstructions help
+as fakes, and vectors of attributes add these.
 """
 
 import functools
@@ -29,6 +30,7 @@ COLUMNS = {
     "similarity": "attribute similarity",
     "same_class": "same class",
     "feature_similarity": "cosine of features",
+    "kl": "KL of codes, nats",
     "few_pixel_error": "pixel error, few",
     "few_similarity": "attribute similarity, few",
     "frechet": "Frechet distance",

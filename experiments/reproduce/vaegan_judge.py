@@ -14,7 +14,7 @@ import numpy as np
 from experiments.reproduce import inversion
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.job import Job, Trained
-from vaegan_jax import metrics
+from vaegan_jax import losses, metrics
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import features
 from vaegan_jax.metrics.measures import as_float
@@ -75,6 +75,13 @@ def reconstruct(algorithm: Any, config: Any, state: Any, x: np.ndarray, key: jax
     return np.concatenate(blocks)
 
 
+def rate(algorithm: Any, config: Any, state: Any, x: np.ndarray) -> float:
+    """Mean of KL(q(z | x) || N(0, I)) over x [N, H, W, C], nats: how much the codes may say of an image."""
+    starts = range(0, len(x), BLOCK)
+    codes = (algorithm.encode(config, state, jnp.asarray(x[i : i + BLOCK])) for i in starts)
+    return float(np.concatenate([np.asarray(losses.kl_standard_normal(*code)) for code in codes]).mean())
+
+
 def of_reconstructions(judge: Judge, rebuilt: np.ndarray) -> dict[str, float]:
     """rebuilt: of the first n test images. Means over them."""
     n = len(rebuilt)
@@ -105,7 +112,7 @@ def of_samples(judge: Judge, samples: np.ndarray) -> dict[str, float]:
 
 
 def numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> dict[str, float]:
-    """of_samples; of_reconstructions over all test images, and as few_* over the first few(budget); success.
+    """of_samples, of_reconstructions and kl (see rate) of all test images; few_*, of the first few(budget); success.
 
     A GAN has few_* alone, by the codes that are best for each image (see inversion). Kept beside the trainings, with
     the first SHOWN reconstructions.
@@ -122,7 +129,7 @@ def numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> 
         _, rebuilt = inversion.invert(algorithm, config, state, jax.random.fold_in(key, 11), x, steps=how)
     else:
         rebuilt = reconstruct(algorithm, config, state, judge.test.x, jax.random.fold_in(key, 12))
-        found |= of_reconstructions(judge, rebuilt)
+        found |= of_reconstructions(judge, rebuilt) | {"kl": rate(algorithm, config, state, judge.test.x)}
     first = of_reconstructions(judge, rebuilt[: few(job.budget)])
     found |= {f"few_{name}": value for name, value in first.items()}
     found["success"] = float(succeeds(found, judge.classes))

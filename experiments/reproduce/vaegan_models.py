@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from experiments.reproduce import vaegan_frozen
 from experiments.reproduce.job import Job, Trained
 from vaegan_jax import gan, nets, vae, vaegan
 from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.metrics.measures import as_float
 
 COMPARED = ("vae", "vae_dis_l", "vaegan", "gan")
 PRIOR_FAKES = "vaegan_prior_fakes"
@@ -131,8 +133,10 @@ def train(job: Job, data: Dataset, models: Sequence[str]) -> dict[str, Trained]:
 def _by_discriminator(job: Job, name: str, config: vaegan.Config, data: Dataset, judges: Trained) -> Trained:
     """Encoder and decoder, each seed under the discriminator of the same seed's GAN; where that failed, so does it."""
     runs, failed = dict[int, Any](), list(judges.failed)
+    mean = jnp.asarray(as_float(data.x).mean(axis=0))
     for seed in judges.seeds:
-        fresh = vaegan.init(config, jax.random.fold_in(jax.random.key(seed), 3), data.x.shape[1:])
+        key = jax.random.fold_in(jax.random.key(seed), 3)  # fit's own, so that encoder and decoder begin as VAE/GAN's
+        fresh = vaegan.init(config, key, data.x.shape[1:], data_mean=mean)
         start = dataclasses.replace(fresh, discriminator=judges.state(seed).discriminator)
         one = job.fit(
             name, vaegan_frozen, config, data, steps=steps(job.budget), seeds=(seed,),
