@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import fit, mcem, nets, pca
+from vaegan_jax import fit, mcem, nets, pca, vae
 from vaegan_jax.optimizer import Optimizer
 
 CONFIG = mcem.Config(
@@ -88,3 +88,12 @@ def test_a_batch_without_rows_is_refused(key):
         mcem.train_step(CONFIG, state, {"x": jnp.zeros((4, 3, 3, 1))}, jax.random.key(0))
     with pytest.raises(ValueError, match=r"leapfrogs, updates and acceptance are 0, 5 and 0\.9"):
         mcem.Config(leapfrogs=0)
+
+
+def test_vectors_have_vaes_decoder(key):
+    config = dataclasses.replace(mcem.vectors(3), dataset_size=8)
+    assert (config.decoder, config.leapfrogs) == (vae.vectors(3).decoder, 10)
+    state = mcem.init(config, key, (3,))
+    batch = {"x": jax.random.normal(jax.random.key(3), (4, 3)), "label": jnp.arange(4)}
+    after, _ = mcem.train_step(config, state, batch, jax.random.key(4))
+    assert mcem.sample(config, after, jax.random.key(5), 6).shape == (6, 3)

@@ -1,8 +1,9 @@
 """Monte Carlo EM on the decoder of `vae` alone, as Kingma & Welling 2013 compare it with AEVB (appendix E).
 
 E: one Hamiltonian transition of 10 leapfrogs moves each example's z towards p(z|x); M: five steps of the optimiser up
-log p(x, z) at that z. There is no encoder, so every example keeps its own z from visit to visit: the state grows with
-the data set, and a batch must say which examples it holds, as its label (`numbered`).
+log p(x, z) at that z. There is no encoder, so every example keeps its own z from visit to visit (the paper does not say
+where chains start): the state grows with the data set, and a batch must say which examples it holds, as its label
+(`numbered`). The leapfrogs' step follows the mean acceptance of all examples, so hardly any one chain's own past.
 """
 
 import dataclasses
@@ -29,6 +30,7 @@ __all__ = [
     "numbered",
     "sample",
     "train_step",
+    "vectors",
 ]
 
 
@@ -63,6 +65,12 @@ def numbered(x: Any) -> Dataset:
     """A Dataset, or its array, with each example's row as its label."""
     dataset = x if isinstance(x, Dataset) else Dataset(x)
     return dataclasses.replace(dataset, label=np.arange(len(dataset.x), dtype=np.int32))
+
+
+def vectors(dim: int) -> Config:
+    """vae.vectors, for x [B, dim]."""
+    base = vae.vectors(dim)
+    return Config(**{field.name: getattr(base, field.name) for field in dataclasses.fields(base)})
 
 
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
