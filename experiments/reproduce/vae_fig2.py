@@ -105,8 +105,8 @@ def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome
         "all; mean +- sd over seeds."
     )
     caption = (
-        f"Figure 2, {panels.title}: the bound against training samples seen (batch 100), axes as in the paper; mean "
-        "and range over seeds, full lines on test images, dotted on training images."
+        f"Figure 2, {panels.title}: the bound against training samples seen (batch 100), mean and range over seeds, "
+        "full lines on test images, dotted on training images; the horizontal dots are where the paper's axis begins."
     )
     return Outcome(found, [Table(title, columns, lines)], {f"{panels.prefix}.png": caption})
 
@@ -182,6 +182,10 @@ def _draw(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> None:
     widths = list(dict.fromkeys(width for _, width in trained))
     figure = plots.new_figure(2.2 * len(widths) + 0.8, 3.2)
     axes_of = np.atleast_1d(figure.subplots(1, len(widths), sharey=True))
+    ends = [np.mean(one.curve("bound_test")[1][:, -1]) for one in trained.values() if one.seeds]
+    low, high = panels.limits
+    # A budget smaller than the paper's ends below its axis: room for its curves, but not for one that goes astray.
+    low = max(min([low, *(np.floor(end / 10) * 10 for end in ends)]), low - 1.5 * (high - low))
     for axes, width in zip(axes_of, widths, strict=True):
         for (name, colour), split in ((pair, split) for pair in COLOURS.items() for split in ("test", "train")):
             one = trained[name, width]
@@ -190,11 +194,13 @@ def _draw(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> None:
             steps, values = one.curve(f"bound_{split}")
             line = "-" if split == "test" else ":"
             draw.band(axes, 100 * steps, values, colour, f"{name} ({split})", linestyle=line)
-        axes.set(xscale="log", ylim=panels.limits, xlabel="training samples")
+        axes.set(xscale="log", ylim=(low, high), xlabel="training samples")
+        axes.axhline(panels.limits[0], color=draw.GREY, linewidth=0.8, linestyle=":")
         axes.set_title(f"{panels.title}, $N_z$ = {width}", fontsize=9, loc="left")
         plots.clean(axes)
     axes_of[0].set_ylabel("bound, nats")
-    axes_of[-1].legend(frameon=False, fontsize=7, loc="lower right")
+    labelled = axes_of[0].get_legend_handles_labels()
+    figure.legend(*labelled, frameon=False, fontsize=8, ncols=4, loc="outside lower center")
     plots.render(figure, job.figures / f"{panels.prefix}.png")
 
 
