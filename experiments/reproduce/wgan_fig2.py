@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import expit
 
 from experiments.reproduce import draw
 from experiments.reproduce import wgan_frozen as frozen
@@ -61,16 +62,13 @@ def profile(game: Game, state: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     def f(x: jax.Array) -> jax.Array:
         return adversarial.discriminate(game, state, x)[0]
 
-    def slope(head: Any) -> np.ndarray:
-        return np.asarray(jax.grad(lambda x: head(f(x)).sum())(points))[:, 0]
-
+    logits = np.asarray(f(points), np.float64)
+    slope = np.asarray(jax.grad(lambda x: f(x).sum())(points), np.float64)[:, 0]
     if isinstance(game, wgan.Config):
-        return {"f": np.asarray(f(points)), "f_slope": slope(lambda logits: logits)}
-    return {
-        "d": np.asarray(jax.nn.sigmoid(f(points))),
-        "d_slope": np.abs(slope(jax.nn.sigmoid)),
-        "log_slope": np.abs(slope(lambda logits: jax.nn.log_sigmoid(-logits))),  # of log(1 - D)
-    }
+        return {"f": logits, "f_slope": slope}
+    # From the logits in float64: in float32 1 - D is 0 where D is sure.
+    d, other = expit(logits), expit(-logits)
+    return {"d": d, "d_slope": d * other * np.abs(slope), "log_slope": d * np.abs(slope)}
 
 
 def run(job: Job) -> Outcome:
