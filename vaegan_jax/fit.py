@@ -350,6 +350,11 @@ def _initial(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...],
                 f"initial_states has leading axes {sorted(leading)}: ({len(seeds)},) is expected, the seeds."
             )
         return jax.tree.map(jnp.copy, initial)
+    return first_states(algorithm, config, data, seeds)
+
+
+def first_states(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...]) -> Any:
+    """What `fit` begins with where no initial_states are given: leading axis S. config: as `fit` runs it."""
     shape = data.x.shape[1:]
     scale = 255.0 if data.x.dtype == np.uint8 else 1.0
     mean = (data.x.mean(axis=0, dtype=np.float64) / scale).astype(np.float32) if len(shape) == 3 else None

@@ -5,7 +5,7 @@ job          what a target's parts are given and return; training that goes on w
 results      rows with their provenance in ../results/NAME.json
 report       ../REPORT.md and the README's table, from the rows alone
 pca vae gan dcgan wgan vaegan   one target each: PARTS, and a docstring that says what is compared
-draw         colours, lines with bands; inversion: a GAN's code of an image
+draw         colours, lines with bands; samples: how a classifier judges them; inversion: a GAN's code of an image
 """
 
 TARGETS = ("pca", "vae", "gan", "dcgan", "wgan", "vaegan")

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import norm
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw
+from experiments.reproduce import draw, samples
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax import adversarial, gan, plots
 
@@ -37,6 +37,19 @@ class Pool:
         order = own[np.argsort(self.ink[own], kind="stable")]
         quarter = len(order) // 4
         return order[len(order) - quarter :] if bold else order[:quarter]
+
+    def pairs(self, exemplars: int) -> list[tuple[int, int]]:
+        """All (a, b) of two classes that have so many exemplars of either kind."""
+        enough = [c for c in range(len(self.median)) if len(self.exemplars(c, True)) >= exemplars]
+        return [(a, b) for a in enough for b in enough if a != b]
+
+    def terms(self, a: int, b: int, exemplars: int, rng: np.random.Generator) -> list[np.ndarray]:
+        """Means of so many exemplars of bold a, thin a and thin b, and bold a - thin a + thin b: four of [K]."""
+        bold, thin, other = (
+            self.z[rng.choice(self.exemplars(c, heavy), exemplars, replace=False)].mean(axis=0)
+            for c, heavy in ((a, True), (a, False), (b, False))
+        )
+        return [bold, thin, other, bold - thin + other]
 
 
 def images(config: gan.Config, state: Any, z: np.ndarray, block: int = 500) -> np.ndarray:
@@ -63,19 +76,14 @@ def judged(network: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def sums(found: Pool, exemplars: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """bold a - thin a + thin b of means of exemplars, for all pairs of classes that have them: [P, K], and b [P]."""
-    enough = [c for c in range(len(found.median)) if len(found.exemplars(c, True)) >= exemplars]
-
-    def mean(c: int, bold: bool) -> np.ndarray:
-        return found.z[rng.choice(found.exemplars(c, bold), exemplars, replace=False)].mean(axis=0)
-
-    pairs = [(a, b) for a in enough for b in enough if a != b]
-    z = [mean(a, True) - mean(a, False) + mean(b, False) for a, b in pairs]
+    pairs = found.pairs(exemplars)
+    z = [found.terms(a, b, exemplars, rng)[-1] for a, b in pairs]
     return np.array(z).reshape(len(pairs), found.z.shape[1]), np.array([b for _, b in pairs], int)
 
 
 def arithmetic(job: Job) -> Outcome:
     train, _, test = models.splits(job, "mnist")
-    network, one = models.network(job, "mnist"), models.train(job, "mnist")
+    network, one = samples.network(job, "mnist"), models.train(job, "mnist")
     n, rounds = job.choose(200, 10_000, 10_000), job.choose(1, 10, 10)
     rates: dict[int, list[float]] = {EXEMPLARS: [], 1: []}
     smooth = []
@@ -123,7 +131,10 @@ def arithmetic(job: Job) -> Outcome:
 
 
 def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any) -> tuple[float, float]:
-    """Mean probability of the likeliest class halfway between two sure samples: on latents, and on pixels."""
+    """Mean probability of the likeliest class halfway between two sure samples: on latents, and on pixels.
+
+    0 for both where fewer than two samples are sure: there is nothing to go between.
+    """
     sure = np.flatnonzero(found.label >= 0)[: job.choose(20, 1000, 1000)]
     if len(sure) < 2:
         return 0.0, 0.0
@@ -141,15 +152,11 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
     config, state = one.config(), one.state(seed)
     found = pool(config, state, network, seed, job.choose(200, 4_000, 4_000))
     rng = np.random.default_rng(1)
-    enough = [c for c in range(len(found.median)) if len(found.exemplars(c, True)) >= EXEMPLARS]
-    pairs = [(a, b) for a in enough for b in enough if a != b]
+    pairs = found.pairs(EXEMPLARS)
     z = []
-    for a, b in [pairs[i] for i in rng.permutation(len(pairs))[:12]]:
-        terms = [
-            found.z[rng.choice(found.exemplars(c, bold), EXEMPLARS, replace=False)].mean(axis=0)
-            for c, bold in ((a, True), (a, False), (b, False))
-        ]
-        z += [*terms, terms[0] - terms[1] + terms[2]]
+    for i in rng.permutation(len(pairs))[:12]:
+        a, b = pairs[i]
+        z += found.terms(a, b, EXEMPLARS, rng)
     page = images(config, state, np.array(z).reshape(len(z), config.latents)) if z else np.zeros((4, *state.shape))
     plots.grid(page, job.figures / "arithmetic.png", columns=12)
 

@@ -19,6 +19,7 @@ import numpy as np
 from experiments.reproduce import dcgan_models as models
 from experiments.reproduce import draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
+from experiments.reproduce.pca import rows
 from vaegan_jax import classifier, fit, gan, nets
 from vaegan_jax import state as players
 from vaegan_jax.data.dataset import Dataset
@@ -45,7 +46,7 @@ def compare(name: str) -> Callable[[Job], Outcome]:
         config, labels = one.config(), [d.label for d in data]
 
         def pixels(seed: int) -> list[np.ndarray]:
-            return [d.x.reshape(len(d.x), -1).astype(np.float32) / 255 for d in data]
+            return [rows(d.x) for d in data]
 
         def features(state: gan.State) -> list[np.ndarray]:
             state = real_statistics(config, state, train.x)
@@ -53,7 +54,7 @@ def compare(name: str) -> Callable[[Job], Outcome]:
 
         makers: dict[str, Callable[[int], list[np.ndarray]]] = {
             "pixels": pixels,
-            "untrained": lambda seed: features(untrained(config, seed, train.x.shape[1:])),
+            "untrained": lambda seed: features(untrained(config, seed, train)),
             "trained": lambda seed: features(one.state(seed)),
         }
 
@@ -71,7 +72,7 @@ def compare(name: str) -> Callable[[Job], Outcome]:
             done.append(seed)
             supervised.append(net)
             for kind, each in found.items():
-                each.append(models.kept(job, f"{kind}-{seed}", functools.partial(protocol, kind, seed)))
+                each.append(job.kept(f"{kind}-{seed}", functools.partial(protocol, kind, seed)))
         errors = {kind: np.array([error for error, _, _ in each]) for kind, each in found.items()}
         spread = {kind: np.array([sd for _, sd, _ in each]) for kind, each in found.items()}
 
@@ -84,7 +85,7 @@ def compare(name: str) -> Callable[[Job], Outcome]:
             for seed, (_, sd, c) in zip(done, found["trained"], strict=True)
         )
         means = {kind: f"{kind} {draw.spread(each)} %" for kind, each in errors.items()}
-        rows = {
+        measured = {
             f"{name}_over_supervised": row(
                 np.array(supervised), f"supervised {draw.spread(supervised)} %, {means['trained']}; {chosen}"
             ),
@@ -97,14 +98,14 @@ def compare(name: str) -> Callable[[Job], Outcome]:
             f"{name}: test error in % of a linear SVM on {per_class} labels a class, mean of {draws} draws; mean +- sd "
             "over seeds."
         )
-        return Outcome(rows, [Table(title, ("features", "error", "1.96 sd over draws"), lines)])
+        return Outcome(measured, [Table(title, ("features", "error", "1.96 sd over draws"), lines)])
 
     return run
 
 
-def untrained(config: gan.Config, seed: int, shape: tuple[int, ...]) -> gan.State:
+def untrained(config: gan.Config, seed: int, data: Dataset) -> Any:
     """What `fit` began this seed with."""
-    return gan.init(config, jax.random.fold_in(jax.random.key(seed), 3), shape)
+    return jax.tree.map(lambda leaf: leaf[0], fit.first_states(gan, config, data, (seed,)))
 
 
 def real_statistics(config: gan.Config, state: gan.State, x: np.ndarray, size: int = 500) -> gan.State:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw
+from experiments.reproduce import draw, samples
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
 from vaegan_jax import metrics, plots
 
@@ -18,8 +18,8 @@ TITLES = {
 
 def guidelines(job: Job) -> Outcome:
     train, _, test = models.splits(job, "mnist")
-    network, n = models.network(job, "mnist"), job.choose(200, 5_000, 5_000)
-    reference = network.features(test.x, progress=False)
+    network, n = samples.network(job, "mnist"), job.choose(200, 5_000, 5_000)
+    judge = samples.judge(network, metrics.statistics(network.features(test.x, progress=False)))
     trained = {variant: models.train(job, "mnist", variant) for variant in models.VARIANTS}
     frechet: dict[str, dict[int, float]] = {}
     classes: dict[str, list[float]] = {}
@@ -27,13 +27,12 @@ def guidelines(job: Job) -> Outcome:
     for variant, one in trained.items():
         frechet[variant], classes[variant] = {}, []
         for seed in one.seeds:
-            samples = models.draws(one, seed, n)
-            features, probabilities = network.both(samples, progress=False)
-            frechet[variant][seed] = metrics.frechet_distance(features, reference)
-            share = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]) / n
-            classes[variant].append(float((share >= 0.01).sum()))
+            x = models.draws(one, seed, n)
+            said = judge(x)
+            frechet[variant][seed] = said["frechet"]
+            classes[variant].append(said["classes"])
             if seed == one.seeds[0]:
-                pictures.append(samples[:20])
+                pictures.append(x[:20])
             job.tick()
     steps, data = models.steps(job.budget), (train, test)
     found = {}

@@ -1,33 +1,26 @@
-"""The unconditional trainings that several parts of the DCGAN target look at, and the judge of their samples.
+"""The unconditional trainings that several parts of the DCGAN target look at.
 
 They lie in `models` beside the parts' folders; their time counts to the part that ran them.
 """
 
 import dataclasses
-import json
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reproduce import samples
 from experiments.reproduce.job import Job, Trained
 from vaegan_jax import gan
-from vaegan_jax.metrics import features
 
 PUBLISHED = 200 * 195
 """Steps of the released MNIST script: 200 epochs; half of the batches go to each player."""
 
 
-def dataset(job: Job, name: str) -> str:
-    """The 8x8 digits for a smoke, as the classifiers take minutes to train."""
-    return "digits" if job.budget == "smoke" else name
-
-
 def splits(job: Job, name: str) -> tuple[Any, Any, Any]:
     """Train, validation, test: 50,000 and 10,000 of the training images, as released."""
-    name, n = dataset(job, name), job.choose(1000, 50_000, 50_000)
+    name, n = samples.dataset(job, name), job.choose(1000, 50_000, 50_000)
     return job.load(name, f"train[:{n}]"), job.load(name, f"train[{n}:]"), job.load(name, "test")
 
 
@@ -84,21 +77,6 @@ VARIANTS: dict[str, Any] = {
 }
 
 
-def network(job: Job, name: str) -> features.Extractor:
-    return features.classifier(dataset(job, name), data_dir=job.data_dir, progress=job.progress)
-
-
 def draws(one: Trained, seed: int, n: int, label: Any = None) -> np.ndarray:
     """n samples of one seed, [n, H, W, C] in [0, 1]."""
     return np.asarray(gan.sample(one.config(), one.state(seed), jax.random.key(seed), n, label))
-
-
-def kept(job: Job, name: str, compute: Callable[[], Any]) -> Any:
-    """What `compute` returns (as JSON has it), from the part's folder where it was computed before a stop."""
-    file = job.workdir / f"{name}.json"
-    if not file.exists():
-        part = file.with_suffix(".part")
-        part.write_text(json.dumps(compute()))
-        part.replace(file)
-    job.tick()
-    return json.loads(file.read_text())

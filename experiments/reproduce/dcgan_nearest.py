@@ -10,6 +10,7 @@ import numpy as np
 from experiments.reproduce import dcgan_models as models
 from experiments.reproduce import draw, published
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from experiments.reproduce.pca import rows
 from vaegan_jax import gan, metrics, plots
 from vaegan_jax.metrics.distances import nearest
 
@@ -41,7 +42,7 @@ def table3(job: Job) -> Outcome:
     for name, (config, steps) in recipes.items():
         one = trained[name] = job.fit(name, gan, config, train, steps=steps)
         each = [
-            models.kept(job, f"{name}-errors-{seed}", functools.partial(_errors, job, one, seed, numbers, test))
+            job.kept(f"{name}-errors-{seed}", functools.partial(_errors, job, one, seed, numbers, test))
             for seed in one.seeds
         ]
         errors[name] = 100 * np.array(each).reshape(len(each), len(numbers))
@@ -66,8 +67,8 @@ def table3(job: Job) -> Outcome:
         ),
     }
     _draw_errors(job, numbers, errors, base)
-    rows = np.concatenate([_by_class(one, one.seeds[0]) for one in trained.values() if one.seeds])
-    plots.grid(rows, job.figures / "digits.png", columns=20, scale=1)
+    digits = np.concatenate([_by_class(one, one.seeds[0]) for one in trained.values() if one.seeds])
+    plots.grid(digits, job.figures / "digits.png", columns=20, scale=1)
     lines = [[f"{n:,}", *(draw.spread(errors[name][:, i]) for name in recipes)] for i, n in enumerate(numbers)]
     captions = {
         "table3.png": "Table 3: 1-NN error of MNIST's test set on generated digits, mean and range over seeds; dotted: "
@@ -82,7 +83,7 @@ def _errors(job: Job, one: Trained, seed: int, numbers: tuple[int, ...], test: A
     """The error with the first n generated digits for each n, in parts of BLOCK: only the nearest so far is kept."""
     best = np.full(len(test.x), np.inf)
     label = np.full(len(test.x), -1)
-    y = test.x.reshape(len(test.x), -1).astype(np.float32) / 255
+    y = rows(test.x)
     errors, done = [], 0
     for n in numbers:
         while done < n:

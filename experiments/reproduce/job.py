@@ -117,9 +117,15 @@ class Job:
 
     def tick(self, *_: Any) -> None:
         """Keeps the time, so that a kill loses little of it."""
-        part = self._clock.with_suffix(".part")
-        part.write_text(json.dumps({"seconds": self.seconds}))
-        part.replace(self._clock)
+        _write(self._clock, {"seconds": self.seconds})
+
+    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What `compute` returns, as JSON has it: from this part's folder where it was computed before a stop."""
+        file = self.workdir / f"{name}.json"
+        if not file.exists():
+            _write(file, compute())
+        self.tick()
+        return json.loads(file.read_text())
 
     def say(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -186,6 +192,13 @@ class Job:
                 failed.append(seed)
                 lost.write_text(json.dumps(failed))
         return Trained(runs, tuple(s for s in seeds if s in failed))
+
+
+def _write(file: Path, value: Any) -> None:
+    """JSON, never half of it."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(value))
+    part.replace(file)
 
 
 def flat(steps: np.ndarray, values: np.ndarray, *, share: float = 0.2, tolerance: float) -> bool:

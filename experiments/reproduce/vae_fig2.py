@@ -53,6 +53,10 @@ MNIST = Panels("mnist", "MNIST", (3, 5, 10, 20, 200), config, (-150, -100), "fig
 FREY = Panels("frey_faces", "Frey faces", (2, 5, 10, 20), frey_config, (0, 1600), "fig2_frey")
 
 
+def steps(budget: str) -> int:
+    return {"smoke": 20, "cpu": 10_000, "paper": 1_000_000}[budget]
+
+
 def stops(steps: int, per_decade: int = 4) -> tuple[int, ...]:
     """Where a curve is measured: evenly in the logarithm of samples from 1e5 (step 1,000 of batch 100) to the end."""
     first = min(1000, steps)
@@ -63,7 +67,7 @@ def stops(steps: int, per_decade: int = 4) -> tuple[int, ...]:
 def train(job: Job, panels: Panels) -> dict[Key, Trained]:
     """All widths (three for a smoke) by both algorithms; bound_train and bound_test are among their metrics."""
     shown = {split: _first(job.load(panels.dataset, split)) for split in ("train", "test")}
-    steps = job.choose(20, 10_000, 1_000_000)
+    total = steps(job.budget)
 
     def evaluate(algorithm: Any, config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
         return {f"bound_{name}": fit.validate(algorithm, config, state, x)["elbo"] for name, x in shown.items()}
@@ -71,8 +75,8 @@ def train(job: Job, panels: Panels) -> dict[Key, Trained]:
     widths = panels.widths if job.budget != "smoke" else (panels.widths[0], 10, panels.widths[-1])
     return {
         (name, width): job.fit(
-            f"{name}{width}", algorithm, panels.config(width), job.load(panels.dataset), steps=steps,
-            evaluate_at=stops(steps), evaluate=functools.partial(evaluate, algorithm),
+            f"{name}{width}", algorithm, panels.config(width), job.load(panels.dataset), steps=total,
+            evaluate_at=stops(total), evaluate=functools.partial(evaluate, algorithm),
         )
         for width in widths
         for name, algorithm in ALGORITHMS.items()
@@ -82,13 +86,13 @@ def train(job: Job, panels: Panels) -> dict[Key, Trained]:
 def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome:
     """The rows that every data set has: AEVB less wake-sleep at the end for each width, and the least of all."""
     data = (job.load(panels.dataset), job.load(panels.dataset, "test"))
-    steps = job.choose(20, 10_000, 1_000_000)
+    total = steps(job.budget)
     found = {}
     for width in panels.widths:
         aevb, sleep = (trained.get((name, width)) for name in ALGORITHMS)
-        found[f"{panels.prefix}_nz{width}"] = _difference(aevb, sleep, steps=steps, data=data, of=last)
+        found[f"{panels.prefix}_nz{width}"] = _difference(aevb, sleep, steps=total, data=data, of=last)
     every = [
-        _difference(one, trained["wake-sleep", width], steps=steps, data=data, of=_least)
+        _difference(one, trained["wake-sleep", width], steps=total, data=data, of=_least)
         for (name, width), one in trained.items()
         if name == "AEVB"
     ]
@@ -101,7 +105,7 @@ def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome
     ]
     columns = ("latents", "algorithm", "train", "test")
     title = (
-        f"{panels.title}: the bound after {100 * steps:,} samples, nats; the first {HELD:,} images of each split, or "
+        f"{panels.title}: the bound after {100 * total:,} samples, nats; the first {HELD:,} images of each split, or "
         "all; mean +- sd over seeds."
     )
     caption = (
@@ -114,11 +118,11 @@ def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome
 def mnist(job: Job) -> Outcome:
     trained = train(job, MNIST)
     outcome = compare(job, MNIST, trained)
-    test, steps = job.load("mnist", "test"), job.choose(20, 10_000, 1_000_000)
+    test, total = job.load("mnist", "test"), steps(job.budget)
     data = (job.load("mnist"), test)
     more = {
-        "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=steps, data=data, of=last),
-        "bound_variance": _bound_variance(trained["AEVB", 10], steps, test),
+        "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=total, data=data, of=last),
+        "bound_variance": _bound_variance(trained["AEVB", 10], total, test),
     }
     return dataclasses.replace(outcome, rows={**outcome.rows, **more})
 
@@ -168,10 +172,10 @@ def _bound_variance(one: Trained, steps: int, test: Dataset) -> Measured:
     """Of the estimated bound per data point, of a batch of 100 with one draw of z an image, over the draws."""
     found = one.config()
     batch = {"x": jnp.asarray(test.x[:100])}
-    grey = dataclasses.replace(found, binarize="fixed") if found else None
+    bits = dataclasses.replace(found, binarize="fixed") if found else None
 
     def bound(state: Any, key: jax.Array) -> jax.Array:
-        return vae.elbo(grey, state, batch, key)["elbo"].mean()
+        return vae.elbo(bits, state, batch, key)["elbo"].mean()
 
     keys = jax.random.split(jax.random.key(0), DRAWS)
     values = [float(np.var([bound(one.state(s), key) for key in keys], ddof=1)) for s in one.seeds]
@@ -191,9 +195,9 @@ def _draw(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> None:
             one = trained[name, width]
             if not one.seeds:
                 continue
-            steps, values = one.curve(f"bound_{split}")
+            at, values = one.curve(f"bound_{split}")
             line = "-" if split == "test" else ":"
-            draw.band(axes, 100 * steps, values, colour, f"{name} ({split})", linestyle=line)
+            draw.band(axes, 100 * at, values, colour, f"{name} ({split})", linestyle=line)
         axes.set(xscale="log", ylim=(low, high), xlabel="training samples")
         axes.axhline(panels.limits[0], color=draw.GREY, linewidth=0.8, linestyle=":")
         axes.set_title(f"{panels.title}, $N_z$ = {width}", fontsize=9, loc="left")
@@ -213,7 +217,7 @@ PARTS = (
         "fig2",
         (*(f"fig2_nz{w}" for w in MNIST.widths), "fig2_faster", "fig2_no_overfit", "bound_variance"),
         mnist,
-        _says("five widths on MNIST", "10,000 steps each (1e6 samples), 12 minutes a seed"),
+        _says("five widths on MNIST", "10,000 steps each (1e6 samples), 17 minutes a seed"),
     ),
     Part(
         "frey",

@@ -65,12 +65,13 @@ def figure3(job: Job) -> Outcome:
             [float(a[s] - b[s]) for s in both], both, sorted({*one.failed, *two.failed}),
             min(steps["AEVB"], steps[other]), (one.config(), two.config()), (sets[size], test),
             note=f"after {100 * steps['AEVB']:,} and {100 * steps[other]:,} samples; importance sampling: "
-            f"{_mean(sampled[size, 'AEVB'])} and {_mean(sampled[size, other])}",
+            f"{draw.spread(sampled[size, 'AEVB'], 5)} and {draw.spread(sampled[size, other], 5)}",
         )  # fmt: skip
     _draw(job, trained)
     lines = [
         [f"{size:,}", TITLES[name], f"{100 * one.curve('test')[0][-1]:,.0f}",
-         *(draw.spread(one.curve(split)[1][:, -1], 5) for split in ("train", "test")), _mean(sampled[size, name])]
+         *(draw.spread(one.curve(split)[1][:, -1], 5) for split in ("train", "test")), 
+         draw.spread(sampled[size, name], 5)]
         for (size, name), one in trained.items() if one.seeds
     ]  # fmt: skip
     columns = ("training images", "algorithm", "samples", "appendix D, train", "appendix D, test", "importance, test")
@@ -132,10 +133,6 @@ def _importance(job: Job, one: Trained, x: jax.Array) -> list[float]:
         found.append(float(np.mean(np.asarray(values, np.float64))))
         job.tick()
     return found
-
-
-def _mean(values: list[float]) -> str:
-    return draw.spread(values, 5)
 
 
 def _draw(job: Job, trained: dict[Key, Trained]) -> None:

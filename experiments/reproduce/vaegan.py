@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
+from experiments.reproduce import samples as eye
 from experiments.reproduce import vaegan_attributes, vaegan_draw, vaegan_faces, vaegan_judge
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.draw import spread
@@ -49,9 +50,9 @@ def _measure(
     job: Job, name: str, wanted: tuple[str, ...]
 ) -> tuple[dict[str, Trained], dict[str, Numbers], vaegan_judge.Judge, Dataset]:
     """Trains what is wanted on a data set, and asks the judge about every seed."""
-    data = job.load(models.source(job, name))
+    data = job.load(eye.dataset(job, name))
     trained = models.train(job, data, wanted)
-    judge = vaegan_judge.judge(job, models.source(job, name))
+    judge = vaegan_judge.judge(job, eye.dataset(job, name))
     found: dict[str, Numbers] = {
         model: {seed: vaegan_judge.numbers(job, judge, model, one, seed) for seed in one.seeds}
         for model, one in trained.items()

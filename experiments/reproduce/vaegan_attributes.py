@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reproduce import samples as eye
 from experiments.reproduce import vaegan_draw, vaegan_judge
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.draw import spread
@@ -46,9 +47,9 @@ def rises(label: np.ndarray, plain: np.ndarray, moved: np.ndarray) -> dict[str, 
 def run(job: Job) -> Outcome:
     rows, lines, figures = dict[str, Measured](), [], dict[str, str]()
     for name, tag in (("mnist", "mnist"), ("fashion_mnist", "fashion")):
-        data = job.load(models.source(job, name))
+        data = job.load(eye.dataset(job, name))
         trained = models.train(job, data, ENCODERS)
-        judge = vaegan_judge.judge(job, models.source(job, name))
+        judge = vaegan_judge.judge(job, eye.dataset(job, name))
         found = {
             model: {seed: _measure(job, judge, data, model, one, seed) for seed in one.seeds}
             for model, one in trained.items()

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from experiments.reproduce import vaegan_frozen
 from experiments.reproduce.job import Job, Trained
-from vaegan_jax import gan, nets, vae, vaegan
+from vaegan_jax import fit, gan, nets, vae, vaegan
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.metrics.measures import as_float
 
 COMPARED = ("vae", "vae_dis_l", "vaegan", "gan")
 PRIOR_FAKES = "vaegan_prior_fakes"
@@ -36,11 +34,6 @@ FACE = (64, 64, 3)  # the paper's images
 
 def steps(budget: str) -> int:
     return {"smoke": 2, "cpu": 800, "paper": PUBLISHED}[budget]
-
-
-def source(job: Job, name: str) -> str:
-    """The 8x8 digits for a smoke, as the other sets' classifiers take minutes to train."""
-    return "digits" if job.budget == "smoke" else name
 
 
 def small(width: int = 64) -> vaegan.Config:
@@ -133,14 +126,13 @@ def train(job: Job, data: Dataset, models: Sequence[str]) -> dict[str, Trained]:
 def _by_discriminator(job: Job, name: str, config: vaegan.Config, data: Dataset, judges: Trained) -> Trained:
     """Encoder and decoder, each seed under the discriminator of the same seed's GAN; where that failed, so does it."""
     runs, failed = dict[int, Any](), list(judges.failed)
-    mean = jnp.asarray(as_float(data.x).mean(axis=0))
     for seed in judges.seeds:
-        key = jax.random.fold_in(jax.random.key(seed), 3)  # fit's own, so that encoder and decoder begin as VAE/GAN's
-        fresh = vaegan.init(config, key, data.x.shape[1:], data_mean=mean)
-        start = dataclasses.replace(fresh, discriminator=judges.state(seed).discriminator)
+        # Encoder and decoder begin as VAE/GAN's.
+        first = fit.first_states(vaegan, config, data, (seed,))
+        trained = jax.tree.map(lambda leaf: leaf[None], judges.state(seed).discriminator)
         one = job.fit(
             name, vaegan_frozen, config, data, steps=steps(job.budget), seeds=(seed,),
-            initial_states=jax.tree.map(lambda leaf: leaf[None], start),
+            initial_states=dataclasses.replace(first, discriminator=trained),
         )  # fmt: skip
         runs |= one.runs
         failed += one.failed

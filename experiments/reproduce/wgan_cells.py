@@ -4,13 +4,14 @@ All parts that need one share it: it lies in `cells` beside their folders, and i
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
 
+from experiments.reproduce import samples as eye
 from experiments.reproduce.job import Job, Trained
 from vaegan_jax import adversarial, gan, nets, wgan
 from vaegan_jax.metrics import features, frechet
@@ -52,11 +53,6 @@ def config(cell: Cell, width: int, dataset_size: int) -> Any:
     )  # fmt: skip
 
 
-def dataset(job: Job) -> str:
-    """The 8x8 digits for a smoke, as MNIST's classifier takes minutes to train."""
-    return "digits" if job.budget == "smoke" else "mnist"
-
-
 def width(job: Job) -> int:
     return int(job.choose(4, 64, 64))
 
@@ -75,13 +71,13 @@ def samples(budget: str) -> int:
 
 
 def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
-    """The trainings, with frechet, entropy and classes (see `judge`) among their metrics at CHECKPOINTS steps."""
+    """The trainings, with frechet, entropy and classes (see samples.judge) among their metrics at CHECKPOINTS steps."""
     shared = dataclasses.replace(job, workdir=job.workdir.parent / "cells")
     total = steps(job.budget)
     at = [total * k // CHECKPOINTS for k in range(1, CHECKPOINTS + 1)]
-    data, found = job.load(dataset(job)), dict[Cell, Trained]()
+    data, found = job.load(eye.dataset(job, "mnist")), dict[Cell, Trained]()
     extractor, reference = network(job)
-    measure = judge(extractor, reference, samples(job.budget))
+    measure = eye.judge(extractor, reference)
 
     def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
         job.tick()
@@ -97,35 +93,9 @@ def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
 
 def network(job: Job) -> tuple[features.Extractor, frechet.Statistics]:
     """The classifier of the data, and its features' statistics on the test split."""
-    extractor = features.classifier(dataset(job), data_dir=job.data_dir, progress=job.progress)
-    test = job.load(dataset(job), "test")
+    extractor = eye.network(job, "mnist")
+    test = job.load(eye.dataset(job, "mnist"), "test")
     return extractor, frechet.statistics(extractor.features(test.x, progress=job.progress), extractor.name)
-
-
-def judge(
-    extractor: features.Extractor, reference: frechet.Statistics, n: int
-) -> Callable[[np.ndarray], dict[str, float]]:
-    """Samples [n, H, W, C] -> frechet: the distance to the reference; entropy of the labels that the classifier gives,
-    nats; classes: how many of them have at least one sample in a hundred."""
-
-    def measure(x: np.ndarray) -> dict[str, float]:
-        if not np.isfinite(x).all():
-            return {"frechet": float("nan")}  # `fit` stops there, and the seed counts as failed
-        found, probabilities = extractor.both(x, progress=False)
-        mine = frechet.statistics(found)
-        share = np.bincount(probabilities.argmax(axis=1), minlength=probabilities.shape[1]) / n
-        return {
-            "frechet": frechet.frechet_from_statistics(mine.mu, mine.sigma, reference.mu, reference.sigma),
-            "entropy": entropy(share),
-            "classes": float((share >= 0.01).sum()),
-        }
-
-    return measure
-
-
-def entropy(share: np.ndarray) -> float:
-    """-sum p log p of shares [C], nats."""
-    return float(-(share[share > 0] * np.log(share[share > 0])).sum())
 
 
 def last(trained: Trained, name: str) -> dict[int, float]:

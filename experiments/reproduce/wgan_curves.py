@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import median_filter
 from scipy.stats import spearmanr
 
-from experiments.reproduce import draw
+from experiments.reproduce import draw, samples
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from vaegan_jax import plots
@@ -39,7 +39,7 @@ def follows(at: np.ndarray, curve: np.ndarray, judged: np.ndarray, distance: np.
 def run(job: Job) -> Outcome:
     trained = cells.train(job, [(algorithm, name) for algorithm in cells.ALGORITHMS for name in PANELS])
     every, end = cells.log_every(job.budget), cells.steps(job.budget)
-    data = job.load(cells.dataset(job))
+    data = job.load(samples.dataset(job, "mnist"))
     there = {cell: one for cell, one in trained.items() if one.seeds}
     curves = {cell: estimate(one, cell[0], every) for cell, one in there.items()}
     quality = {cell: one.curve("frechet") for cell, one in there.items()}

@@ -51,8 +51,16 @@ def optimum(x: np.ndarray) -> dict[str, np.ndarray]:
     """D* = p_r / (p_r + p_g) = sigmoid(-2 place x) and the sizes of its gradients at x [n], float64, closed form."""
     slope = 2 * PLACE
     logit = -slope * np.asarray(x, np.float64)
-    D, rest = (np.exp(-np.logaddexp(0, sign * logit)) for sign in (-1, 1))
-    return {"d": D, "d_slope": slope * D * rest, "log_slope": slope * D}
+    return _sizes(logit, slope)
+
+
+def _sizes(logit: np.ndarray, slope: Any) -> dict[str, np.ndarray]:
+    """D = sigmoid(logit), abs(dD/dx) and abs(d log(1 - D)/dx), for slope = abs(d logit/dx).
+
+    In float64: in float32 1 - D is 0 where D is sure.
+    """
+    D = expit(logit)
+    return {"d": D, "d_slope": slope * D * expit(-logit), "log_slope": slope * D}
 
 
 def profile(game: Game, state: Any, x: np.ndarray) -> dict[str, np.ndarray]:
@@ -66,9 +74,7 @@ def profile(game: Game, state: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     slope = np.asarray(jax.grad(lambda x: f(x).sum())(points), np.float64)[:, 0]
     if isinstance(game, wgan.Config):
         return {"f": logits, "f_slope": slope}
-    # From the logits in float64: in float32 1 - D is 0 where D is sure.
-    d, other = expit(logits), expit(-logits)
-    return {"d": d, "d_slope": d * other * np.abs(slope), "log_slope": d * np.abs(slope)}
+    return _sizes(logits, np.abs(slope))
 
 
 def run(job: Job) -> Outcome:

@@ -1,6 +1,6 @@
 """Figures 5 to 7: three generators, two algorithms; who fails, and who collapses?"""
 
-from experiments.reproduce import draw
+from experiments.reproduce import draw, samples
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from vaegan_jax import plots
@@ -10,7 +10,7 @@ SIDE = 6  # tiles of a grid's side
 
 def run(job: Job) -> Outcome:
     trained = cells.train(job, [(algorithm, name) for name in cells.GENERATORS for algorithm in cells.ALGORITHMS])
-    data, end, n = job.load(cells.dataset(job)), cells.steps(job.budget), cells.samples(job.budget)
+    data, end, n = job.load(samples.dataset(job, "mnist")), cells.steps(job.budget), cells.samples(job.budget)
     note = f"n = {n:,}"
     configs = {cell: cells.config(cell, cells.width(job), len(data)) for cell in trained}
 
@@ -42,7 +42,7 @@ def run(job: Job) -> Outcome:
         for (algorithm, name), one in trained.items()
     ]  # fmt: skip
     extractor, reference = cells.network(job)
-    real = cells.judge(extractor, reference, n)(data.x[:n])
+    real = samples.judge(extractor, reference)(data.x[:n])
     lines.append(["training images", "-", *(draw.spread([real[m]]) for m in ("entropy", "classes", "frechet")), 0])
     table = Table(
         f"Samples after {end:,} generator iterations as {extractor.name} sees them, n = {n:,}; log 10 = 2.303. Mean "

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reproduce import draw
+from experiments.reproduce import draw, samples
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce import wgan_frozen as frozen
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table
@@ -76,7 +76,7 @@ def points(iterations: int) -> list[int]:
 
 
 def run(job: Job) -> Outcome:
-    data, test = job.load(cells.dataset(job)), job.load(cells.dataset(job), "test")
+    data, test = job.load(samples.dataset(job, "mnist")), job.load(samples.dataset(job, "mnist"), "test")
     config = cells.config(("gan", "dcgan"), cells.width(job), len(data))
     stages, iterations = _stages(job.budget, len(data) // config.batch_size), _iterations(job.budget)
     x = jnp.asarray(test.x[:PROBED].reshape(BATCHES, -1, *test.x.shape[1:]))

@@ -57,7 +57,7 @@ def test_the_supervised_net_is_the_discriminator_with_a_logit_a_class(key):
 def test_numbers_are_computed_once(tmp_path):
     one, seen = job.Job("smoke", (0, 1), tmp_path, tmp_path), []
     for _ in range(2):
-        assert dcgan_models.kept(one, "a", lambda: seen.append(0) or [1.5, 2]) == [1.5, 2]
+        assert one.kept("a", lambda: seen.append(0) or [1.5, 2]) == [1.5, 2]
     assert len(seen) == 1
 
 

@@ -78,7 +78,7 @@ def test_a_part_without_its_data_is_named_and_the_others_go_on(tmp_path, mnist, 
 
 
 def test_the_estimate_of_a_decoder_that_ignores_z_is_its_likelihood(tmp_path, key):
-    """p(x|z) = p(x) then, so appendix D's estimate and importance sampling have no error but rounding."""
+    """p(x|z) = p(x) then; what is left is the error of the density that is fitted to ten samples."""
     config = vae.Config(latents=3, decoder=nets.MLPDecoder((4,)), encoder=nets.MLPEncoder((4,)))
     state = vae.init(config, key, (3, 3, 1))
     params = jax.tree.map(jnp.zeros_like, state.model.params)
@@ -86,6 +86,6 @@ def test_the_estimate_of_a_decoder_that_ignores_z_is_its_likelihood(tmp_path, ke
     x = jax.random.bernoulli(jax.random.key(1), 0.5, (4, 3, 3, 1)).astype(jnp.float32)
     work = job.Job("smoke", (0,), tmp_path, tmp_path)
     found = vae_fig3._estimates(work, {"test": x}, config, state, jax.random.key(2), 1)
-    assert found["test"] == pytest.approx(-9 * np.log(2), abs=0.8)  # the fitted density's own error, 10 samples
+    assert found["test"] == pytest.approx(-9 * np.log(2), abs=0.8)
     one = job.Trained({0: SimpleNamespace(state=lambda seed: state, config=config)}, ())
     assert vae_fig3._importance(work, one, x)[0] == pytest.approx(-9 * np.log(2), abs=0.3)
