@@ -12,6 +12,7 @@ manifold     precision and recall, density and coverage
 prd          the curve of precision against recall
 modes        modes found of a mixture, and of stacked MNIST's 1000
 neighbors    1-nearest-neighbour error; whether samples lie nearer to the training set than test examples
+spectrum     power of spatial frequencies: how blurred images are
 birthday     pairs of samples that are alike, and the number of different ones that their frequency tells
 evaluation   all of it for one model
 distances inputs measures    below them: nearest neighbours in blocks, checks, what `evaluate` can ask
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from vaegan_jax.metrics.posterior import posterior_log_likelihood, posterior_samples
     from vaegan_jax.metrics.prd import prd_curve
     from vaegan_jax.metrics.score import inception_score
+    from vaegan_jax.metrics.spectrum import high_frequency_share, radial_power
 
 _FILE = {
     "active_units": "likelihood",
@@ -49,6 +51,7 @@ _FILE = {
     "frechet_distance": "frechet",
     "frechet_from_statistics": "frechet",
     "frechet_infinity": "frechet",
+    "high_frequency_share": "spectrum",
     "importance_log_likelihood": "likelihood",
     "inception_score": "score",
     "kernel_distance": "kernel",
@@ -62,6 +65,7 @@ _FILE = {
     "posterior_samples": "posterior",
     "prd_curve": "prd",
     "precision_recall": "manifold",
+    "radial_power": "spectrum",
     "squared_mmd": "kernel",
     "stacked_modes": "modes",
     "statistics": "frechet",
@@ -81,6 +85,7 @@ __all__ = [
     "frechet_distance",
     "frechet_from_statistics",
     "frechet_infinity",
+    "high_frequency_share",
     "importance_log_likelihood",
     "inception_score",
     "kernel_distance",
@@ -94,6 +99,7 @@ __all__ = [
     "posterior_samples",
     "prd_curve",
     "precision_recall",
+    "radial_power",
     "squared_mmd",
     "stacked_modes",
     "statistics",

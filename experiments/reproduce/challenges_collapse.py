@@ -1,0 +1,143 @@
+"""How often does a GAN collapse? Ten seeds of each adversarial loss on a ring of eight modes, with R1 and without."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.reproduce import draw
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from vaegan_jax import gan, losses, metrics, plots, wgan
+from vaegan_jax.data import toy
+from vaegan_jax.data.dataset import Dataset
+
+MODES, RADIUS, SD = 8, 1.0, 0.05
+SEEDS = tuple(range(10))
+SAMPLES = 2_500
+R1 = 0.5
+"""gamma / 2: the penalty of Mescheder et al. 2018 with gamma 1."""
+PLAIN, PENALISED = "plain", "with R1"
+LOSSES = tuple(losses.ADVERSARIAL)
+
+
+def games(loss: str) -> dict[str, tuple[Any, Any]]:
+    """(algorithm, config) of a loss as it is used alone, and with R1.
+
+    The Wasserstein loss needs its Lipschitz bound: alone it is Gulrajani et al.'s recipe, five critic steps and all.
+    """
+    one = dataclasses.replace(gan.vectors(2), adversarial=loss)
+    alone = (wgan, wgan.vectors(2)) if loss == "wasserstein" else (gan, one)
+    return {PLAIN: alone, PENALISED: (gan, dataclasses.replace(one, r1=R1))}
+
+
+def collapsed(modes: float) -> bool:
+    """Half of the modes or fewer."""
+    return modes <= MODES // 2
+
+
+def collapse(job: Job) -> Outcome:
+    """How often does a GAN collapse?"""
+    seeds = job.seeds if job.budget == "smoke" else SEEDS
+    steps = job.choose(50, 10_000, 100_000)
+    points, centres = toy.ring(jax.random.key(0), job.choose(1_000, 50_000, 50_000), modes=MODES, radius=RADIUS, sd=SD)
+    data = Dataset(np.asarray(points), name="ring", split=f"{len(points)} draws")
+    trained: dict[tuple[str, str], Trained] = {}
+    modes: dict[tuple[str, str], dict[int, int]] = {}
+    good: dict[tuple[str, str], dict[int, float]] = {}
+    shown: dict[tuple[str, str], np.ndarray] = {}
+    for loss in LOSSES if job.budget != "smoke" else ("non_saturating", "wasserstein"):
+        for kind, (algorithm, config) in games(loss).items():
+            key = loss, kind
+            one = trained[key] = job.fit(
+                f"{loss}-{kind.split()[-1]}", algorithm, config, data, steps=steps, seeds=seeds, side_by_side=True
+            )
+            modes[key], good[key] = {}, {}
+            for seed in one.seeds:
+                x = np.asarray(algorithm.sample(one.config(), one.state(seed), jax.random.key(seed), SAMPLES))
+                modes[key][seed], good[key][seed] = metrics.mode_coverage(x, centres, SD)
+                if seed == one.seeds[0]:
+                    shown[key] = x
+            job.tick()
+
+    def rate(loss: str, kind: str = PLAIN) -> Measured:
+        if (loss, kind) not in trained:
+            return Measured([], note="not part of this budget")
+        one, found = trained[loss, kind], modes[loss, kind]
+        note = "modes: " + " ".join(str(v) for v in found.values())
+        values = [float(collapsed(v)) for v in found.values()]
+        return Measured(values, one.seeds, one.failed, steps, one.config(), (data,), note=note)
+
+    def helped(loss: str) -> Measured:
+        a, b = trained[loss, PLAIN], trained[loss, PENALISED]
+        both = [s for s in a.seeds if s in b.seeds]
+        values = [float(modes[loss, PENALISED][s] - modes[loss, PLAIN][s]) for s in both]
+        failed = sorted({*a.failed, *b.failed})
+        return Measured(values, both, failed, steps, (a.config(), b.config()), (data,))
+
+    rows = {f"collapse_{loss}": rate(loss) for loss in LOSSES}
+    rows["collapse_r1"] = helped("non_saturating")
+    lines = [
+        [
+            loss.replace("_", " "), kind, draw.spread([*modes[loss, kind].values()]),
+            f"{sum(map(collapsed, modes[loss, kind].values()))} of {len(seeds)}",
+            draw.spread([*good[loss, kind].values()]), len(one.failed),
+        ]
+        for (loss, kind), one in trained.items()
+    ]  # fmt: skip
+    columns = ("loss", "", f"modes of {MODES}", "collapsed", "samples within 3 sd of a mode", "diverged")
+    title = f"{SAMPLES:,} samples after {steps:,} steps, mean +- sd over {len(seeds)} seeds; collapsed: half the modes or fewer."
+    _draw(job, modes)
+    _draw_samples(job, shown, np.asarray(centres))
+    captions = {
+        "collapse.png": "How often does a GAN collapse? Modes of eight that the samples of each seed cover, a dot a "
+        "seed, by loss, alone and with R1; dots in the grey part count as collapsed.",
+        "samples.png": "Samples of the first seed of each loss, above alone, below with R1; crosses are the modes.",
+    }
+    return Outcome(rows, [Table(title, columns, lines)], captions)
+
+
+def _draw(job: Job, modes: dict[tuple[str, str], dict[int, int]]) -> None:
+    figure = plots.new_figure(8.0, 3.3)
+    axes = figure.subplots()
+    names = list(dict.fromkeys(loss for loss, _ in modes))
+    for kind, colour, shift in ((PLAIN, draw.RED, -0.17), (PENALISED, draw.BLUE, 0.17)):
+        for i, loss in enumerate(names):
+            found = sorted(modes[loss, kind].values())
+            # Dots of equal height side by side.
+            aside = [0.022 * (found[:j].count(v) - (found.count(v) - 1) / 2) for j, v in enumerate(found)]
+            label = kind if i == 0 else None
+            axes.plot(i + shift + np.array(aside), found, "o", color=colour, markersize=4, alpha=0.8, label=label)
+    axes.axhspan(-0.3, MODES // 2 + 0.3, color="0.94", zorder=0)
+    axes.set_xticks(range(len(names)), [name.replace("_", "-") for name in names], fontsize=8)
+    axes.set(ylabel="modes covered", ylim=(-0.3, MODES + 0.4), yticks=range(0, MODES + 1, 2))
+    axes.legend(frameon=False, fontsize=8, loc="lower right")
+    plots.clean(axes)
+    plots.render(figure, job.figures / "collapse.png")
+
+
+def _draw_samples(job: Job, shown: dict[tuple[str, str], np.ndarray], centres: np.ndarray) -> None:
+    names = list(dict.fromkeys(loss for loss, _ in shown))
+    figure = plots.new_figure(1.5 * len(names), 3.2)
+    grid = np.asarray(figure.subplots(2, len(names), sharex=True, sharey=True)).reshape(2, -1)
+    for row, kind in enumerate((PLAIN, PENALISED)):
+        for axes, loss in zip(grid[row], names, strict=True):
+            if (loss, kind) in shown:
+                axes.scatter(*shown[loss, kind].T, s=1.5, color=draw.BLUE, alpha=0.5, linewidths=0)
+            axes.plot(*centres.T, "+", color=draw.RED, markersize=5)
+            axes.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xticks=(), yticks=())
+            if row == 0:
+                axes.set_title(loss.replace("_", " "), fontsize=8)
+        grid[row, 0].set_ylabel(kind, fontsize=8)
+    plots.render(figure, job.figures / "samples.png")
+
+
+PART = Part(
+    "collapse",
+    (*(f"collapse_{loss}" for loss in LOSSES), "collapse_r1"),
+    collapse,
+    says(
+        "six losses on a ring of eight, alone and with R1, ten seeds each", "50 steps of two losses, two seeds",
+        "10,000 steps, 20 minutes", "100,000 steps",
+    ),
+)  # fmt: skip

@@ -1,0 +1,52 @@
+"""The survey's challenges: what counts as collapse, pairing by seed, and a smoke run."""
+
+import dataclasses
+
+import pytest
+
+from experiments.reproduce import __main__ as reproduce
+from experiments.reproduce import challenges, challenges_vae, published, results
+from experiments.reproduce import challenges_collapse as ring
+from vaegan_jax import losses
+
+
+def test_every_part_fills_rows_of_the_published_ones():
+    rows = [row for part in challenges.PARTS for row in part.rows]
+    assert sorted(rows) == sorted(published.entries()["challenges"])
+    for part in challenges.PARTS:
+        assert all(part.says(budget) for budget in ("smoke", "cpu", "paper"))
+
+
+def test_half_of_the_modes_is_a_collapse():
+    assert [ring.collapsed(m) for m in (0, 1, 4, 5, 8)] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("loss", ring.LOSSES)
+def test_a_loss_alone_and_with_the_penalty_differ_by_it_alone(loss):
+    assert set(losses.ADVERSARIAL) == set(ring.LOSSES)
+    (_, plain), (_, penalised) = (ring.games(loss)[kind] for kind in (ring.PLAIN, ring.PENALISED))
+    assert penalised.adversarial == loss and penalised.r1 == ring.R1
+    if loss != "wasserstein":
+        assert dataclasses.replace(penalised, r1=0.0) == plain
+    else:
+        assert plain.gradient_penalty > 0 and plain.n_critic == 5
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    assert challenges_vae._less({0: 3.0, 1: 5.0, 2: 1.0}, {0: 1.0, 2: 4.0}) == {0: 2.0, 2: -3.0}
+    found = challenges_vae._matrix([{0: 1.0, 1: 2.0}, {1: 5.0, 0: 4.0, 2: 9.0}])
+    assert found.tolist() == [[1.0, 4.0], [2.0, 5.0]]
+
+
+def test_a_smoke_run(tmp_path, mnist):
+    mnist("train")
+    arguments = ["challenges", "--budget", "smoke", "--workdir", str(tmp_path), "--quiet", "--parts", "size", "collapse"]
+    assert reproduce.main(arguments) == 0
+    found = {row["id"].split(".")[1]: row for row in results.read("challenges", tmp_path / "results")}
+    for row in found.values():
+        results.check(row)
+    assert found["size_gap"]["ours"]["n"] == 2
+    assert found["collapse_non_saturating"]["ours"]["n"] == 2 and found["collapse_hinge"]["ours"] is None
+    assert found["width_wide"]["verdict"].startswith("not run")
+    pictures = {file.name for file in (tmp_path / "results" / "challenges").glob("*.png")}
+    assert pictures == {"size.png", "collapse.png", "samples.png"}
