@@ -3,7 +3,7 @@
 published    ../published.toml: every published number or claim, and the rule by which ours agrees; verdicts by it
 job          what a target's parts are given and return; training that goes on where it was stopped
 results      rows with their provenance in ../results/NAME.json
-report       ../REPORT.md and the README's table, from the rows alone
+report       ../REPORT.md and the README's table, from the rows alone; questions: the README's answers
 pca vae gan dcgan wgan vaegan dirac challenges   one target each: PARTS, and a docstring that says what is compared
 draw         colours, lines with bands; samples: how a classifier judges them; inversion: a GAN's code of an image
 """

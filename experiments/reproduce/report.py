@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import readme
-from experiments.reproduce import TARGETS, published, results
+from experiments.reproduce import TARGETS, published, questions, results
 from experiments.reproduce.published import STATUS, Entry
 from vaegan_jax.metrics.evaluation import number
 
@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         page = text()
         stale = readme.put("experiments.reproduce.report", front(), check=flags.check)
+        stale |= questions.main(["--check"] if flags.check else [])
     except ValueError as error:
         print(f"experiments.reproduce.report: {error}", file=sys.stderr)
         return 1
@@ -75,7 +76,7 @@ def front(folder: Path = results.FOLDER) -> str:
 def _front(folder: Path) -> list[list[str]]:
     found = []
     for target in TARGETS:
-        rows = best(_rows(target, folder))
+        rows = results.best(_rows(target, folder))
         name = f"{target}.{published.headline(target)}"
         row = next(row for row in rows if row["id"] == name)
         entry = published.entries()[target][published.headline(target)]
@@ -92,15 +93,6 @@ def _front(folder: Path) -> list[list[str]]:
             ]
         )
     return found
-
-
-def best(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """One row an id: of the largest budget that ran."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: results.ORDER.index(row["budget"])):
-        found.setdefault(row["id"], row)
-    order = list(dict.fromkeys(row["id"] for row in rows))
-    return [found[id] for id in order]
 
 
 def _rows(target: str, folder: Path) -> list[dict[str, Any]]:

@@ -148,6 +148,15 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
     return file
 
 
+def best(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """One row an id: of the largest budget that ran."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: ORDER.index(row["budget"])):
+        found.setdefault(row["id"], row)
+    order = list(dict.fromkeys(row["id"] for row in rows))
+    return [found[id] for id in order]
+
+
 def check(row: Mapping[str, Any]) -> None:
     """Raises ValueError unless the row is whole and its numbers agree with each other."""
     id = row.get("id", "a row")

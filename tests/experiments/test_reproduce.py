@@ -149,7 +149,7 @@ def test_merging_keeps_other_budgets_and_says_what_was_not_run(tmp_path, monkeyp
     results.merge("gan", rows[1:], tmp_path)
     found = results.read("gan", tmp_path)
     assert [(r["id"], r["budget"]) for r in found] == [("gan.a", "paper"), ("gan.a", "cpu"), ("gan.b", "none")]
-    assert [r["budget"] for r in report.best(found)] == ["paper", "none"]
+    assert [r["budget"] for r in results.best(found)] == ["paper", "none"]
     again = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
     results.merge("gan", [again], tmp_path)
     assert [r["budget"] for r in results.read("gan", tmp_path)] == ["paper", "cpu", "cpu"]

@@ -1,0 +1,149 @@
+"""The README's questions about VAEs and GANs, each answered by a sentence whose numbers are the committed results'.
+
+python -m experiments.reproduce.questions writes them, as `make report` does; --check only says whether they are current.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from experiments import readme
+from experiments.reproduce import TARGETS, results
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """`answer` is a format string: {target.row:spec} is a row's mean and deviation over seeds, {target.row.mean:spec} the mean."""
+
+    asked: str
+    answer: str
+    figure: str
+    """Below experiments/results."""
+    target: str
+    """Which target answers it."""
+
+
+QUESTIONS = (
+    Question(
+        "How does a VAE differ from PCA?",
+        "A linear VAE is probabilistic PCA: its bound ends {pca.linear_vae:.2f} nats below the exact likelihood. With "
+        "nets between, {pca.vae_below_pca_30:.2f} of PCA's squared error of {pca.reconstruction_30:.2f} at 30 numbers "
+        "an image is gone (a negative number: PCA is better), and {pca.vae_below_pca_2:.2f} at 2 numbers.",
+        "pca/latents.png",
+        "pca",
+    ),
+    Question(
+        "How does a GAN differ from a VAE?",
+        "A VAE climbs a bound on log p(x), with an encoder; a GAN plays a game whose value at the optimum is "
+        "{gan.theorem1_minimum:.4f} = -log 4, has no likelihood to look at, and no encoder. By annealed importance "
+        "sampling the VAE's likelihood lies {likelihood.vae_over_gan_50:.0f} nats above the GAN's, with 50 latents "
+        "each.",
+        "gan/theorem1.png",
+        "likelihood",
+    ),
+    Question(
+        "Is a Parzen window's likelihood a measure of quality?",
+        "No: 10,000 real images reach {gan.real:.0f} nats and 10,000 k-means centroids, which nobody would call samples, "
+        "{gan.kmeans:.0f}.",
+        "gan/table1.png",
+        "gan",
+    ),
+    Question(
+        "How wide should a VAE's latent space be?",
+        "The bound with 20 latents lies {challenges.width_narrow:.1f} nats above that with 2, and "
+        "{challenges.width_wide:.2f} above that with 200 (negative: the wide one is better), of which the encoder uses "
+        "{challenges.width_unused:.0%}.",
+        "challenges/width.png",
+        "challenges",
+    ),
+    Question(
+        "How much data does a VAE need?",
+        "Trained on 50,000 images the bound is {challenges.size_gap_all:.1f} nats better on them than on new ones, on "
+        "1,000 images the gap is {challenges.size_gap:.1f} nats wider; and what 1,000 images reach at best is "
+        "{challenges.size_data:.1f} nats below what 50,000 do.",
+        "challenges/size.png",
+        "challenges",
+    ),
+    Question(
+        "Are a VAE's samples blurred?",
+        "Their share of high spatial frequencies is {challenges.blur_vae:.2f} of that of test images; a GAN's is "
+        "{challenges.blur_gan:.2f} more of it, a VAE/GAN's {challenges.blur_vaegan:.2f} more.",
+        "challenges/blur.png",
+        "challenges",
+    ),
+    Question(
+        "How often does a GAN collapse?",
+        "On a ring of eight modes, the share of ten seeds that cover half of them or fewer is "
+        "{challenges.collapse_minimax.mean:.1f} for the minimax loss, {challenges.collapse_non_saturating.mean:.1f} for the "
+        "non-saturating one, {challenges.collapse_least_squares.mean:.1f} for least squares, "
+        "{challenges.collapse_hinge.mean:.1f} for hinge, {challenges.collapse_relativistic.mean:.1f} for the relativistic pairing, "
+        "and {challenges.collapse_wasserstein.mean:.1f} for WGAN with its penalty. R1 adds {challenges.collapse_r1:.1f} modes "
+        "to the non-saturating loss.",
+        "challenges/collapse.png",
+        "challenges",
+    ),
+    Question(
+        "Why is a GAN's training unstable, and what helps?",
+        "On a GAN of two numbers, a step of both players at once multiplies the distance to the equilibrium by "
+        "{dirac.simultaneous_factor:.4f}: it moves away for ever; one after the other it circles. With a gradient penalty "
+        "(R1, gamma .3) the factor is {dirac.r1_alternating:.4f}, for any of the six losses below "
+        "{dirac.every_loss_r1:.3f} with gamma 1: it converges.",
+        "dirac/trajectories.png",
+        "dirac",
+    ),
+)
+
+
+class Missing(Exception):
+    """A row that nobody has run."""
+
+
+class Number:
+    """A row's mean, and deviation over seeds, in one format."""
+
+    def __init__(self, row: Mapping[str, Any]) -> None:
+        self.row = row
+
+    @property
+    def mean(self) -> float:
+        if self.row["ours"] is None:
+            raise Missing(self.row["id"])
+        return float(self.row["ours"]["mean"])
+
+    def __format__(self, spec: str) -> str:
+        mean, ours = format(self.mean, spec), self.row["ours"]
+        return f"{mean} +- {format(ours['sd'], spec)}" if ours["n"] > 1 and ours["sd"] else mean
+
+
+def text(folder: Path = results.FOLDER) -> str:
+    """The questions with their answers, Markdown."""
+    lines = []
+    for question in QUESTIONS:
+        lines.append(f"**{question.asked}** {answer(question, folder)}")
+    return "\n\n".join(lines)
+
+
+def answer(question: Question, folder: Path = results.FOLDER) -> str:
+    """One sentence or two, and where its figure is; or how to find out."""
+    spaces = {}
+    for target in TARGETS:
+        rows = results.best(results.read(target, folder))
+        spaces[target] = SimpleNamespace(**{row["id"].partition(".")[2]: Number(row) for row in rows})
+    try:
+        said = question.answer.format(**spaces)
+    except (Missing, AttributeError):
+        return f"Not measured yet: `make reproduce-{question.target}`."
+    there = (folder / question.figure).exists()
+    return f"{said} ([figure](experiments/results/{question.figure}))" if there else said
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    check = "--check" in (sys.argv[1:] if argv is None else argv)
+    return readme.put("experiments.reproduce.questions", text(), check=check)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

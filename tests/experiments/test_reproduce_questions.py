@@ -1,0 +1,49 @@
+"""The README's questions: numbers come from rows that exist, and nothing is said that nobody measured."""
+
+import json
+import string
+
+import pytest
+
+from experiments.reproduce import published, questions, results
+from experiments.reproduce.questions import Question
+
+
+def _write(folder, **means):
+    rows = []
+    for name, values in means.items():
+        ours = results.summary(values) if values else None
+        rows.append({"id": f"gan.{name}", "budget": "cpu" if values else "none", "ours": ours})
+    (folder / "gan.json").write_text(json.dumps({"rows": rows}))
+
+
+def _ask(answer):
+    return Question("?", answer, "gan/picture.png", "gan")
+
+
+@pytest.mark.parametrize("question", questions.QUESTIONS, ids=lambda q: q.asked)
+def test_every_number_is_a_published_row(question):
+    named = [field for _, field, _, _ in string.Formatter().parse(question.answer) if field]
+    assert named
+    for field in named:
+        target, row = field.split(".")[:2]
+        assert row in published.entries()[target]
+
+
+def test_numbers_are_means_and_deviations(tmp_path):
+    _write(tmp_path, table1=[200.0, 210.0, 220.0], real=[242.0])
+    said = questions.answer(_ask("{gan.table1:.0f} and {gan.table1.mean:.1f}, {gan.real:.0f}"), tmp_path)
+    assert said == "210 +- 10 and 210.0, 242"
+
+
+def test_a_figure_is_named_where_it_is(tmp_path):
+    _write(tmp_path, real=[242.0])
+    (tmp_path / "gan").mkdir()
+    (tmp_path / "gan" / "picture.png").write_bytes(b"")
+    assert questions.answer(_ask("{gan.real:.0f}"), tmp_path) == "242 ([figure](experiments/results/gan/picture.png))"
+
+
+@pytest.mark.parametrize("answer", ["{gan.table1:.0f}", "{gan.other.mean:.0f}", "{vae.fig2:.1f}"])
+def test_what_nobody_measured_is_not_said(tmp_path, answer):
+    _write(tmp_path, table1=None)
+    assert questions.answer(_ask(answer), tmp_path) == "Not measured yet: `make reproduce-gan`."
