@@ -50,7 +50,7 @@ def _first(dataset: Dataset) -> Dataset:
 
 def _end(one: Trained, split: str) -> dict[int, float]:
     """The bound at the end, of each seed that finished."""
-    return dict(zip(one.seeds, one.curve(f"bound_{split}")[1][:, -1].tolist(), strict=True)) if one.seeds else {}
+    return dict(zip(one.seeds, one.curve(f"bound_{split}")[1][:, -1].tolist(), strict=True))
 
 
 def _paired(job: Job, one: Trained, other: Trained, values: Mapping[int, float], data: Any, note: str = "") -> Measured:
@@ -135,8 +135,7 @@ def _matrix(columns: list[dict[int, float]]) -> np.ndarray:
 def _bands(axes: Any, at: tuple[int, ...], bound: Any) -> None:
     for split, style, colour in (("test", "-", draw.BLUE), ("train", ":", draw.RED)):
         values = _matrix([bound[k][split] for k in at])
-        if len(values):
-            draw.band(axes, at, values, colour, f"{split} images", linestyle=style, marker="o", markersize=3.5)
+        draw.band(axes, at, values, colour, f"{split} images", linestyle=style, marker="o", markersize=3.5)
 
 
 def size(job: Job) -> Outcome:
@@ -170,8 +169,7 @@ def size(job: Job) -> Outcome:
     axes = figure.subplots()
     _bands(axes, sizes, bound)
     stopped = _matrix([best[n] for n in sizes])
-    if len(stopped):
-        draw.band(axes, sizes, stopped, draw.GREY, "test images, stopped in time", linestyle="--")
+    draw.band(axes, sizes, stopped, draw.GREY, "test images, stopped in time", linestyle="--")
     axes.set(xscale="log", xlabel="training images", ylabel="bound, nats")
     axes.legend(frameon=False, fontsize=8)
     plots.clean(axes)
@@ -183,7 +181,7 @@ def size(job: Job) -> Outcome:
 
 def _best(one: Trained) -> dict[int, float]:
     """The largest test bound of a training's measurements."""
-    return dict(zip(one.seeds, one.curve("bound_test")[1].max(axis=1).tolist(), strict=True)) if one.seeds else {}
+    return dict(zip(one.seeds, one.curve("bound_test")[1].max(axis=1).tolist(), strict=True))
 
 
 PARTS = (

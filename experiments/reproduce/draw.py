@@ -11,8 +11,10 @@ SHADES = ("#8fb8de", "#4b86c2", "#153e6f")
 
 
 def band(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str = "", **style: Any) -> None:
-    """Values [S, T] at x [T]: their mean over seeds as a line, lowest to highest as a band."""
+    """Values [S, T] at x [T]: their mean over seeds as a line, lowest to highest as a band; nothing of no seeds."""
     v = np.asarray(values, np.float64)
+    if not len(v):
+        return
     axes.plot(x, v.mean(axis=0), color=color, label=label or None, **({"linewidth": 1.5} | style))
     if len(v) > 1:
         axes.fill_between(x, v.min(axis=0), v.max(axis=0), color=color, alpha=0.2, linewidth=0)

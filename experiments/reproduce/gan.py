@@ -213,7 +213,7 @@ def _draw_curve(job: Job, steps: np.ndarray, values: np.ndarray) -> None:
     axes = figure.subplots()
     draw.band(axes, steps, values, draw.BLUE, marker="o", markersize=3.5)
     axes.axhline(225, color=draw.GREY, linewidth=0.8, linestyle=":")
-    axes.set(xlabel="steps", ylabel="validation log-likelihood, nats", ylim=(min(-50, float(values.min())), 260))
+    axes.set(xlabel="steps", ylabel="validation log-likelihood, nats", ylim=(values.min(initial=-50), 260))
     plots.clean(axes)
     plots.render(figure, job.figures / "table1.png")
 

@@ -85,7 +85,9 @@ class Trained:
         return next((run.config for run in self.runs.values()), None)
 
     def curve(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A metric over the steps that have it: (steps [T], values [S, T])."""
+        """A metric over the steps that have it: (steps [T], values [S, T]); [1] and [0, 1] where every seed failed."""
+        if not self.runs:
+            return np.zeros(1, np.int64), np.zeros((0, 1))
         first = next(iter(self.runs.values()))
         values = np.stack([run.metrics[name][run.seeds.index(seed)] for seed, run in self.runs.items()])
         there = np.isfinite(values).all(axis=0)
