@@ -190,6 +190,11 @@ def test_training_goes_on_and_counts_failed_seeds(tmp_path, monkeypatch):
     assert make_job(tmp_path / "l").seconds >= json.loads((tmp_path / "l" / "seconds.json").read_text())["seconds"]
 
 
+def test_a_training_without_a_finished_seed_has_an_empty_curve():
+    steps, values = job.Trained({}, (0, 1)).curve("elbo")
+    assert steps.shape == (1,) and values.shape == (0, 1) and job.Trained({}, (0, 1)).config() is None
+
+
 def test_flat():
     steps = np.arange(1, 101)
     rising = np.log(steps)[None].repeat(3, 0)
