@@ -32,7 +32,8 @@ def config(latents: int) -> vae.Config:
 def _train(job: Job, name: str, latents: int, n: int) -> Trained:
     """On the first n training images; bound_train and bound_test are of HELD images."""
     train = job.load("mnist", f"train[:{n}]")
-    shown = {"train": _first(train), "test": _first(job.load("mnist", "test"))}
+    held = job.choose(100, HELD, HELD)
+    shown = {"train": _first(train, held), "test": _first(job.load("mnist", "test"), held)}
     total = steps(job.budget)
 
     def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
@@ -40,12 +41,15 @@ def _train(job: Job, name: str, latents: int, n: int) -> Trained:
 
     every = max(1, total // MEASURES)
     at = tuple(range(every, total + 1, every))
-    return job.fit(name, vae, config(latents), train, steps=total, evaluate=evaluate, evaluate_at=at)
+    return job.fit(
+        name, vae, config(latents), train, steps=total, evaluate=evaluate, evaluate_at=at,
+        side_by_side=True if job.budget == "smoke" else None,
+    )  # fmt: skip
 
 
-def _first(dataset: Dataset) -> Dataset:
-    label = None if dataset.label is None else dataset.label[:HELD]
-    return Dataset(dataset.x[:HELD], label, dataset.name, dataset.split)
+def _first(dataset: Dataset, n: int) -> Dataset:
+    label = None if dataset.label is None else dataset.label[:n]
+    return Dataset(dataset.x[:n], label, dataset.name, dataset.split)
 
 
 def _end(one: Trained, split: str) -> dict[int, float]:
@@ -92,7 +96,10 @@ def width(job: Job) -> Outcome:
         for k in widths
     ]  # fmt: skip
     columns = ("latents", "train bound", "test bound", "active units")
-    title = f"After {steps(job.budget):,} steps: bounds in nats, mean +- sd over seeds; a unit is active as Burda et al. say."
+    title = (
+        f"After {steps(job.budget):,} steps: bounds in nats, active units as Burda et al. define them; mean +- sd over "
+        "seeds."
+    )
     _draw_width(job, widths, bound, used)
     caption = (
         "How wide should the latent space be? Left: the bound against the number of latents, full line on test images, "
@@ -140,13 +147,13 @@ def _bands(axes: Any, at: tuple[int, ...], bound: Any) -> None:
 
 def size(job: Job) -> Outcome:
     """How much data does a VAE need?"""
-    sizes = SIZES if job.budget != "smoke" else (50, 100, 500)
+    sizes, few = (SIZES, 1_000) if job.budget != "smoke" else ((100, 500), 100)
     trained = {n: _train(job, f"examples{n}", 20, n) for n in sizes}
     test = job.load("mnist", "test")
     data = (job.load("mnist", f"train[:{sizes[-1]}]"), test)
     bound = {n: {split: _end(one, split) for split in ("train", "test")} for n, one in trained.items()}
     gap = {n: _less(bound[n]["train"], bound[n]["test"]) for n in sizes}
-    few, many = sizes[1], sizes[-1]
+    many = sizes[-1]
     best = {n: _best(one) for n, one in trained.items()}
     rows = {
         "size_gap": _paired(job, trained[few], trained[many], _less(gap[few], gap[many]), data),

@@ -46,7 +46,7 @@ PANELS: dict[str, Game] = {
     "non-saturating with R1, .3": Game("non_saturating", r1=0.3),
 }
 """The methods of the paper's figure, with its notebook's settings."""
-REGULARISERS: dict[str, dict[str, float]] = {
+REGULARISERS: dict[str, dict[str, Any]] = {
     "none": {},
     "R1, .3": {"r1": 0.3},
     "R1, 1": {"r1": 1.0},
@@ -204,12 +204,16 @@ def library(job: Job) -> Outcome:
 
 
 def compare(game: Game, steps: int = STEPS) -> float:
-    """Largest distance between the paths of gan.train_step and of `trajectory`, simultaneous updates from START."""
+    """Largest distance between the paths of gan.train_step and of `trajectory`, simultaneous updates from START.
+
+    In units of the largest distance from the equilibrium: some of the paths leave it by the ten thousand.
+    """
     theta, psi = START
     sgd = Optimizer(rule="sgd", learning_rate=H, momentum=0.0)
+    loss: Any = game.loss
     config = gan.Config(
         latents=1, prior="normal", prior_scale=1.0, generator=Point(theta), discriminator=Line(psi, _neutral(game)),
-        output="linear", adversarial=game.loss, discriminator_weight=1.0, r1=game.r1 / 2, generator_optimizer=sgd,
+        output="linear", adversarial=loss, discriminator_weight=1.0, r1=game.r1 / 2, generator_optimizer=sgd,
         discriminator_optimizer=sgd, batch_size=2,
     )  # fmt: skip
     state = gan.init(config, jax.random.key(0), (1,))
@@ -220,7 +224,8 @@ def compare(game: Game, steps: int = STEPS) -> float:
         return state, jnp.stack([state.generator.params["theta"], state.discriminator.params["psi"]])
 
     path = np.asarray(jax.lax.scan(go, state, jax.random.split(jax.random.key(1), steps))[1], np.float64)
-    return float(np.linalg.norm(path - _walk(game, "simultaneous", steps)[1:], axis=1).max())
+    walk = _walk(game, "simultaneous", steps)
+    return float(np.linalg.norm(path - walk[1:], axis=1).max() / np.linalg.norm(walk, axis=1).max())
 
 
 def _neutral(game: Game) -> float:
@@ -253,7 +258,7 @@ def _draw_spectra(job: Job) -> None:
     figure = plots.new_figure(8.4, 3.3)
     kinds = (("r1", r"$\gamma$ of R1", 1.0), ("noise", r"$\sigma$ of instance noise", 2**0.5), ("consensus", "", 0.0))
     for axes, (kind, label, critical) in zip(figure.subplots(1, 3), kinds, strict=True):
-        games = [Game(**{kind: float(value)}) for value in GRID]
+        games = [Game(**{kind: value}) for value in GRID.tolist()]
         by_hand = np.array([eigenvalues(closed_form(game)) for game in games])
         found = np.array([eigenvalues(jacobian(game)) for game in games[::4]])
         for part, colour, name in ((np.real, draw.BLUE, "real parts"), (np.imag, draw.GREEN, "imaginary parts")):
@@ -274,7 +279,8 @@ def _draw_distances(job: Job, distance: dict[tuple[str, str, str], np.ndarray]) 
     for axes, name in zip(figure.subplots(2, 4, sharex=True, sharey=True).flat, REGULARISERS, strict=True):
         for loss, colour in zip(SLOPES, colours, strict=True):
             label = loss.replace("_", " ") if name == "none" else None
-            axes.semilogy(np.maximum(distance[loss, name, "alternating"], 1e-7), color=colour, linewidth=1.2, label=label)
+            far = np.maximum(distance[loss, name, "alternating"], 1e-7)
+            axes.semilogy(far, color=colour, linewidth=1.2, label=label)
         axes.set(xlim=(0, STEPS), ylim=(1e-6, 1e2))
         axes.set_title(name, fontsize=9, loc="left")
         plots.clean(axes)

@@ -1,7 +1,7 @@
 """The Dirac-GAN (Mescheder et al. 2018, definition 2.1): two numbers, the library's losses, and closed forms beside.
 
 Data is a point at 0, the generator a point at theta, the discriminator linear: D(x) = neutral - psi x. The sign is the
-paper's, whose discriminator is positive on fakes, so that its pictures are ours. w = (theta, psi); 0 is the equilibrium.
+paper's, whose discriminator is positive on fakes, so that its pictures are ours. w = (theta, psi); equilibrium: 0.
 """
 
 import functools
@@ -65,6 +65,7 @@ class Game:
 
 def field(game: Game, w: jax.Array) -> jax.Array:
     """v(w) [2]: what each player descends, from the losses themselves; w [2]."""
+
     def size(w: jax.Array) -> jax.Array:
         return 0.5 * (_field(game, w) ** 2).sum()
 

@@ -1,6 +1,6 @@
 """The README's questions about VAEs and GANs, each answered by a sentence whose numbers are the committed results'.
 
-python -m experiments.reproduce.questions writes them, as `make report` does; --check only says whether they are current.
+python -m experiments.reproduce.questions writes them, as `make report` does; --check only says whether they are so.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from experiments.reproduce import TARGETS, results
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """`answer` is a format string: {target.row:spec} is a row's mean and deviation over seeds, {target.row.mean:spec} the mean."""
+    """`answer` is a format string: {target.row:spec}, a row's mean and deviation over seeds; {target.row.mean:spec}."""
 
     asked: str
     answer: str
@@ -38,16 +38,14 @@ QUESTIONS = (
     Question(
         "How does a GAN differ from a VAE?",
         "A VAE climbs a bound on log p(x), with an encoder; a GAN plays a game whose value at the optimum is "
-        "{gan.theorem1_minimum:.4f} = -log 4, has no likelihood to look at, and no encoder. By annealed importance "
-        "sampling the VAE's likelihood lies {likelihood.vae_over_gan_50:.0f} nats above the GAN's, with 50 latents "
-        "each.",
+        "{gan.theorem1_minimum:.4f} = -log 4, has no likelihood to look at, and no encoder.",
         "gan/theorem1.png",
-        "likelihood",
+        "gan",
     ),
     Question(
         "Is a Parzen window's likelihood a measure of quality?",
-        "No: 10,000 real images reach {gan.real:.0f} nats and 10,000 k-means centroids, which nobody would call samples, "
-        "{gan.kmeans:.0f}.",
+        "No: 10,000 real images reach {gan.real:.0f} nats and 10,000 k-means centroids, which nobody would call "
+        "samples, {gan.kmeans:.0f}.",
         "gan/table1.png",
         "gan",
     ),
@@ -77,19 +75,19 @@ QUESTIONS = (
     Question(
         "How often does a GAN collapse?",
         "On a ring of eight modes, the share of ten seeds that cover half of them or fewer is "
-        "{challenges.collapse_minimax.mean:.1f} for the minimax loss, {challenges.collapse_non_saturating.mean:.1f} for the "
-        "non-saturating one, {challenges.collapse_least_squares.mean:.1f} for least squares, "
-        "{challenges.collapse_hinge.mean:.1f} for hinge, {challenges.collapse_relativistic.mean:.1f} for the relativistic pairing, "
-        "and {challenges.collapse_wasserstein.mean:.1f} for WGAN with its penalty. R1 adds {challenges.collapse_r1:.1f} modes "
-        "to the non-saturating loss.",
+        "{challenges.collapse_minimax.mean:.1f} for the minimax loss, {challenges.collapse_non_saturating.mean:.1f} "
+        "for the non-saturating one, {challenges.collapse_least_squares.mean:.1f} for least squares, "
+        "{challenges.collapse_hinge.mean:.1f} for hinge, {challenges.collapse_relativistic.mean:.1f} for the "
+        "relativistic pairing, and {challenges.collapse_wasserstein.mean:.1f} for WGAN with its penalty. R1 adds "
+        "{challenges.collapse_r1:.1f} modes to the non-saturating loss.",
         "challenges/collapse.png",
         "challenges",
     ),
     Question(
         "Why is a GAN's training unstable, and what helps?",
         "On a GAN of two numbers, a step of both players at once multiplies the distance to the equilibrium by "
-        "{dirac.simultaneous_factor:.4f}: it moves away for ever; one after the other it circles. With a gradient penalty "
-        "(R1, gamma .3) the factor is {dirac.r1_alternating:.4f}, for any of the six losses below "
+        "{dirac.simultaneous_factor:.4f}: it moves away for ever; one after the other it circles. With a gradient "
+        "penalty (R1, gamma .3) the factor is {dirac.r1_alternating:.4f}, for any of the six losses below "
         "{dirac.every_loss_r1:.3f} with gamma 1: it converges.",
         "dirac/trajectories.png",
         "dirac",

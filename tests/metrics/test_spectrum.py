@@ -39,7 +39,7 @@ def test_white_noise_has_power_everywhere():
 def test_blur_takes_high_frequencies_away_and_contrast_does_not_count():
     x = np.random.default_rng(0).random((50, 16, 16, 1))
     blurred = (x + np.roll(x, 1, axis=1) + np.roll(x, 1, axis=2) + np.roll(x, (1, 1), axis=(1, 2))) / 4
-    assert high_frequency_share(blurred) < 0.5 * high_frequency_share(x)
+    assert high_frequency_share(blurred) < 0.7 * high_frequency_share(x)
     assert high_frequency_share(0.3 + 0.5 * x) == pytest.approx(high_frequency_share(x))
 
 

@@ -7,7 +7,7 @@ from vaegan_jax.metrics import inputs
 
 
 def radial_power(images: ArrayLike) -> np.ndarray:
-    """Mean power of images over rings of frequencies, [R]: ring r holds those that round to r / min(H, W) cycles a pixel.
+    """Mean power of images over rings of frequencies, [R]; ring r: those that round to r / min(H, W) cycles a pixel.
 
     images [N, H, W, C], uint8 or floats in any unit (uint8 count as [0, 1]). The rings add up to the mean square of a
     pixel (Parseval); ring 0 is the mean's. The last rings, beyond 1/2 cycle a pixel, are the spectrum's corners.
