@@ -178,6 +178,8 @@ def size(job: Job) -> Outcome:
     stopped = _matrix([best[n] for n in sizes])
     draw.band(axes, sizes, stopped, draw.GREY, "test images, stopped in time", linestyle="--")
     axes.set(xscale="log", xlabel="training images", ylabel="bound, nats")
+    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
     plots.clean(axes)
     draw.seeds(figure, len(stopped))
