@@ -75,6 +75,19 @@ def test_another_runs_folder_is_refused_with_the_fields(digits, tmp_path):
         fit.fit(vae, SMALL, digits, steps=2, validation=digits.x[:10], workdir=tmp_path, progress=False)
 
 
+def test_a_run_from_before_a_field_existed_goes_on_at_its_default(digits, tmp_path):
+    fit.fit(vae, SMALL, digits, steps=2, workdir=tmp_path, progress=False)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored["config"].pop("beta") == 1.0
+    path.write_text(json.dumps(stored))
+    assert fit.fit(vae, SMALL, digits, steps=3, workdir=tmp_path, progress=False).steps[-1] == 3
+    path.write_text(json.dumps(stored))
+    other = vae.Config(**{**vars(SMALL), "beta": 2.0})
+    with pytest.raises(ValueError, match=r"config\.beta: 1\.0 -> 2\.0"):
+        fit.fit(vae, other, digits, steps=4, workdir=tmp_path, progress=False)
+
+
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [

@@ -40,6 +40,13 @@ def check(config: Any) -> None:
         raise ValueError(
             f"{penalties[0]} needs a discriminator without batch normalisation, which mixes examples: give norm='none'."
         )
+    packing = packs(config)
+    if packing < 1 or config.batch_size % packing:
+        raise ValueError(
+            f"packing is {packing} and batch_size {config.batch_size}: give 1 or more, and a batch of whole packs."
+        )
+    if packing > 1 and config.num_classes:
+        raise ValueError(f"packing is {packing} with {config.num_classes} classes: a pack has no one label, give 1.")
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
 
@@ -53,11 +60,34 @@ def init_players(
     generator = players.initialize(config.generator, generator_key, jnp.zeros((1, config.latents)), shape, y)
     if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
         generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape)
-    discriminator = players.initialize(config.discriminator, discriminator_key, jnp.zeros((1, *shape)), y)
+    one = pack(config, jnp.zeros((packs(config), *shape)))
+    discriminator = players.initialize(config.discriminator, discriminator_key, one, y)
     return (
         players.create(generator, config.generator_optimizer, config.ema_decay),
         players.create(discriminator, config.discriminator_optimizer),
     )
+
+
+def packs(config: Any) -> int:
+    """How many examples the discriminator judges together."""
+    return int(getattr(config, "packing", 1))
+
+
+def pack(config: Any, x: jax.Array) -> jax.Array:
+    """What the discriminator is shown: x [B, ..., C] -> [B / m, ..., m C], m = packing neighbours on the last axis.
+
+    Lin et al. 2018 (PacGAN), section 2.
+
+    Raises:
+        ValueError: a batch that is no whole number of packs.
+    """
+    m = packs(config)
+    if m == 1:
+        return x
+    if x.shape[0] % m:
+        raise ValueError(f"packing is {m}, but there are {x.shape[0]} examples: give a multiple of {m}.")
+    apart = x.reshape(x.shape[0] // m, m, *x.shape[1:])
+    return jnp.moveaxis(apart, 1, -2).reshape(x.shape[0] // m, *x.shape[1:-1], m * x.shape[-1])
 
 
 def from_unit(config: Any, x: jax.Array) -> jax.Array:
@@ -117,9 +147,10 @@ def gradients(
     def judge(params: Any, fake: jax.Array) -> tuple[tuple[jax.Array, jax.Array], Any]:
         # Real and fake are two batches, each with its own statistics, as in Radford et al.'s code.
         variables = {"params": params, "batch_stats": d.batch_stats}
-        (r, _), stats = players.apply(config.discriminator, variables, x, y, train=True, dropout=real_key)
+        real, made = pack(config, x), pack(config, fake)
+        (r, _), stats = players.apply(config.discriminator, variables, real, y, train=True, dropout=real_key)
         variables = {"params": params, "batch_stats": stats}
-        (f, _), stats = players.apply(config.discriminator, variables, fake, y, train=True, dropout=fake_key)
+        (f, _), stats = players.apply(config.discriminator, variables, made, y, train=True, dropout=fake_key)
         return (r, f), stats
 
     fake, pull_generator, g_stats = jax.vjp(make, g.params, has_aux=True)
@@ -144,7 +175,8 @@ def gradients(
     if config.gradient_penalty or config.r1 or config.r2 or config.dragan:
 
         def penalty(params: Any) -> jax.Array:
-            return _penalty(config, {"params": params, "batch_stats": d.batch_stats}, x, fake, y, penalty_key)
+            variables = {"params": params, "batch_stats": d.batch_stats}
+            return _penalty(config, variables, pack(config, x), pack(config, fake), y, penalty_key)
 
         metrics["penalty"], extra = jax.value_and_grad(penalty)(d.params)
         d_gradient = jax.tree.map(jnp.add, d_gradient, extra)
@@ -297,7 +329,7 @@ def _decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | N
 def discriminate(config: Any, state: Any, x: jax.Array, label: Any = None) -> tuple[jax.Array, jax.Array]:
     """(logits [B], features of config.discriminator.feature_layer) of x [B, *shape] uint8 or in [0, 1].
 
-    Running statistics, no dropout.
+    Running statistics, no dropout. One of each for a pack: [B / packing].
     """
     return _discriminate(config, state, x, check_label(config, label))
 
@@ -308,16 +340,23 @@ def _discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None
     players.check_batch(batch, state.shape, None, config.num_classes)
     y = players.one_hot(label, config.num_classes)
     variables = state.discriminator.variables()
-    return players.apply(config.discriminator, variables, from_unit(config, x), y, train=False)[0]
+    return players.apply(config.discriminator, variables, pack(config, from_unit(config, x)), y, train=False)[0]
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def validate(config: Any, state: Any, batch: Batch, key: jax.Array) -> Metrics:
     """The discriminator on examples held out and on as many samples, running statistics: one value an example, [B].
 
-    d_real = D(x), below its training value where D memorises, d_fake = D(G(z)), wasserstein = f(x) - f(G(z)).
+    d_real = D(x), below its training value where D memorises, d_fake = D(G(z)), wasserstein = f(x) - f(G(z)). Where
+    packs are judged, each example has the mean over the batch's whole packs.
     """
     label = batch.get("label") if config.num_classes else None
-    real, _ = discriminate(config, state, batch["x"], label)
-    fake, _ = discriminate(config, state, sample(config, state, key, batch["x"].shape[0], label), label)
-    return {"d_real": jax.nn.sigmoid(real), "d_fake": jax.nn.sigmoid(fake), "wasserstein": real - fake}
+    x = batch["x"]
+    n, m = x.shape[0], packs(config)
+    if n < m:
+        raise ValueError(f"packing is {m}, but there are {n} examples: give {m} or more.")
+    whole = n - n % m
+    real, _ = discriminate(config, state, x[:whole], label)
+    fake, _ = discriminate(config, state, sample(config, state, key, whole, label), label)
+    found = {"d_real": jax.nn.sigmoid(real), "d_fake": jax.nn.sigmoid(fake), "wasserstein": real - fake}
+    return found if m == 1 else {name: jnp.full(n, value.mean()) for name, value in found.items()}

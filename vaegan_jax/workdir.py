@@ -66,11 +66,19 @@ def _check(folder: Path, description: dict[str, Any]) -> None:
             stored = json.loads(path.read_text())
         except json.JSONDecodeError:
             raise ValueError(f"{path} is not valid JSON: delete the folder or give another workdir.") from None
-        changed = configs.differences(stored, json.loads(json.dumps(description)))
+        changed = configs.differences(_current(stored), json.loads(json.dumps(description)))
         if changed and checkpoint.steps(folder / "checkpoints"):
             raise ValueError(f"{folder} holds another run; what differs: {'; '.join(changed)}. Give another workdir.")
     elif folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
         raise ValueError(f"workdir {folder} is not empty and has no config.json: give a new folder.")
+
+
+def _current(stored: Any) -> Any:
+    """A stored description whose config has the fields that came later, at their defaults: older runs go on."""
+    try:
+        return stored | {"config": json.loads(json.dumps(configs.to_json(configs.from_json(stored["config"]))))}
+    except (ValueError, KeyError, TypeError):
+        return stored
 
 
 @contextlib.contextmanager

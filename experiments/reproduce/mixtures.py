@@ -1,0 +1,210 @@
+"""Modes of mixtures: PacGAN (Lin, Khetan, Fanti & Oh 2018), and VEEGAN's numbers beside it (Srivastava et al. 2017)
+
+A ring of 8 Gaussians and a grid of 25; a GAN, and the same with a discriminator that judges 2, 3 or 4 samples at once.
+2,500 samples: how many modes have a sample within 3 standard deviations, what share of the samples is that good, and
+the KL of their shares of the modes to uniform ("reverse KL"). VEEGAN's table has other nets and other deviations under
+the same names, so that its GAN finds 1 mode where PacGAN's finds 6: it is shown, and not compared. A perfect sampler's
+own numbers stand below.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.reproduce import draw
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from vaegan_jax import gan, metrics, plots
+from vaegan_jax.data import toy
+from vaegan_jax.data.dataset import Dataset
+
+SAMPLES = 2_500
+PACKINGS = (1, 2, 3, 4)
+PUBLISHED_STEPS = 400_000
+COLOURS = {1: draw.RED, 2: draw.BLUE, 3: draw.GREEN, 4: draw.GREY}
+METRICS = ("modes", "good", "kl")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mixture:
+    """One of the two data sets, with both papers' tables: (modes, % good, reverse KL), as they print them."""
+
+    name: str
+    make: Callable[..., tuple[jax.Array, jax.Array]]
+    sd: float
+    reach: float
+    """Of the axes of the paper's figure."""
+    veegan: dict[str, tuple[str, str, str]]
+    pacgan: dict[str, tuple[str, str, str]]
+
+
+MIXTURES = {
+    "ring": Mixture(
+        "ring of 8", toy.ring, 0.01, 1.6,
+        {
+            "GAN": ("1", "99.3", "-"), "ALI": ("2.8", "0.13", "-"), "Unrolled GAN": ("7.6", "35.6", "-"),
+            "VEEGAN": ("8", "52.9", "-"),
+        },
+        {
+            "GAN": ("6.3 +- .5", "98.2 +- .2", ".45 +- .09"), "ALI": ("6.6 +- .3", "97.6 +- .4", ".36"),
+            "PacGAN2": ("7.9 +- .1", "95.6 +- 2.0", ".07 +- .03"), "PacGAN3": ("7.8 +- .1", "97.7 +- .3", ".10"),
+            "PacGAN4": ("7.8 +- .1", "95.9 +- 1.4", ".07"),
+        },
+    ),
+    "grid": Mixture(
+        "grid of 25", toy.grid, 0.05, 6.0,
+        {
+            "GAN": ("3.3", "0.5", "-"), "ALI": ("15.8", "1.6", "-"), "Unrolled GAN": ("23.6", "16", "-"),
+            "VEEGAN": ("24.6", "40", "-"),
+        },
+        {
+            "GAN": ("17.3 +- .8", "94.8 +- .7", ".70 +- .07"), "ALI": ("24.1 +- .4", "95.7 +- .6", ".14"),
+            "PacGAN2": ("23.8 +- .7", "91.3 +- .8", ".13 +- .04"), "PacGAN3": ("24.6 +- .4", "94.2 +- .4", ".06"),
+            "PacGAN4": ("24.8 +- .2", "93.6 +- .6", ".04"),
+        },
+    ),
+}  # fmt: skip
+
+
+def title(packing: int) -> str:
+    return "GAN" if packing == 1 else f"PacGAN{packing}"
+
+
+def steps(budget: str) -> int:
+    return {"smoke": 20, "cpu": 40_000, "paper": PUBLISHED_STEPS}[budget]
+
+
+def measure(points: np.ndarray, centres: np.ndarray, sd: float) -> dict[str, float]:
+    """modes, good (a share) and kl of points [N, 2], as PacGAN's code counts: shares of modes are of good points."""
+    modes, good = metrics.mode_coverage(points, centres, sd)
+    distance = np.linalg.norm(points[:, None] - centres[None], axis=2).min(axis=1)
+    near = points[distance <= 3 * sd]
+    # Of no good point there are no shares: all in one mode is the worst that can be said.
+    kl = metrics.mode_divergence(near, centres) if len(near) else float(np.log(len(centres)))
+    return {"modes": float(modes), "good": good, "kl": kl}
+
+
+def run(job: Job, tag: str) -> Outcome:
+    """GAN and PacGAN on one mixture."""
+    mixture = MIXTURES[tag]
+    found_data, found_centres = mixture.make(jax.random.key(0), job.choose(2_000, 100_000, 100_000))
+    points, centres = np.asarray(found_data), np.asarray(found_centres)
+    data = Dataset(points, name=mixture.name, split=f"{len(points)} draws")
+    total, every = steps(job.budget), max(1, steps(job.budget) // 20)
+
+    def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
+        return measure(np.asarray(gan.sample(config, state, key, SAMPLES)), centres, mixture.sd)
+
+    trained: dict[int, Trained] = {}
+    for packing in PACKINGS if job.budget != "smoke" else (1, 2):
+        trained[packing] = job.fit(
+            f"packing{packing}", gan, gan.pacgan(packing), data, steps=total, evaluate=evaluate,
+            evaluate_at=tuple(range(every, total + 1, every)), side_by_side=True,
+        )  # fmt: skip
+    last = {
+        packing: {
+            name: dict(zip(one.seeds, one.curve(name)[1][:, -1].tolist(), strict=True)) for name in METRICS
+        }
+        for packing, one in trained.items()
+    }  # fmt: skip
+
+    def cell(packing: int, name: str) -> Measured:
+        if packing not in trained:
+            return Measured([], note="not part of this budget")
+        one, values = trained[packing], last[packing][name]
+        scale = 100 if name == "good" else 1
+        return Measured([scale * v for v in values.values()], [*values], one.failed, total, one.config(), (data,))
+
+    def gain(name: str, sign: int) -> Measured:
+        """Of PacGAN2 over the GAN, seed by seed."""
+        a, b = last[2][name], last[1][name]
+        failed = sorted({*trained[1].failed, *trained[2].failed})
+        values = {seed: sign * (a[seed] - b[seed]) for seed in a if seed in b}
+        configs = (trained[2].config(), trained[1].config())
+        return Measured([*values.values()], [*values], failed, total, configs, (data,))
+
+    perfect = measure(np.asarray(mixture.make(jax.random.key(1), SAMPLES)[0]), centres, mixture.sd)
+    rows = {f"{tag}_{name}_{packing}": cell(packing, name) for packing in PACKINGS for name in METRICS}
+    rows |= {f"{tag}_more_modes": gain("modes", 1), f"{tag}_less_kl": gain("kl", -1)}
+    rows[f"{tag}_perfect"] = Measured(
+        [perfect["modes"]],
+        exact=True,
+        data=(data,),
+        note=f"good {perfect['good']:.1%}, reverse KL {perfect['kl']:.4f}",
+    )
+    _draw_samples(job, tag, mixture, centres, points, trained)
+    _draw_curves(job, tag, trained, len(centres))
+    captions = {
+        f"{tag}-samples.png": f"Figure 2 of PacGAN on the {mixture.name}: {SAMPLES:,} samples of the first seed; "
+        "crosses are the modes.",
+        f"{tag}-modes.png": f"The {mixture.name} against steps: modes found, the share of good samples, reverse KL; "
+        "mean and range over seeds.",
+    }
+    return Outcome(rows, [_table(mixture, last, perfect, total)], captions)
+
+
+def _table(mixture: Mixture, last: Any, perfect: dict[str, float], total: int) -> Table:
+    lines: list[list[Any]] = [["VEEGAN's table", name, *said] for name, said in mixture.veegan.items()]
+    lines += [["PacGAN's table", name, *said] for name, said in mixture.pacgan.items()]
+    for packing, found in last.items():
+        values = {name: np.array([*found[name].values()]) for name in METRICS}
+        cells = [draw.spread(values["modes"]), draw.spread(100 * values["good"]), draw.spread(values["kl"], 2)]
+        lines.append(["ours", title(packing), *cells])
+    numbers = [perfect["modes"], f"{100 * perfect['good']:.1f}", f"{perfect['kl']:.4f}"]
+    lines.append(["a perfect sampler", f"{SAMPLES:,} draws", *numbers])
+    return Table(
+        f"The {mixture.name}, {total:,} steps of {PUBLISHED_STEPS:,}. PacGAN's +- is the standard error over ten runs, "
+        "ours the deviation over seeds.",
+        ("of", "model", "modes", "good samples, %", "reverse KL, nats"),
+        lines,
+    )
+
+
+def _draw_samples(
+    job: Job, tag: str, mixture: Mixture, centres: np.ndarray, points: np.ndarray, trained: dict[int, Trained]
+) -> None:
+    panels = [("target", points[:SAMPLES])]
+    for packing, one in trained.items():
+        if one.seeds:
+            state = one.state(one.seeds[0])
+            panels.append((title(packing), np.asarray(gan.sample(one.config(), state, jax.random.key(0), SAMPLES))))
+    figure = plots.new_figure(2.1 * len(panels), 2.4)
+    for axes, (name, x) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        axes.scatter(*x.T, s=3, color=draw.BLUE, alpha=0.4, linewidths=0)
+        axes.plot(*centres.T, "+", color=draw.RED, markersize=4, markeredgewidth=0.8, zorder=0)
+        limits = (-mixture.reach, mixture.reach)
+        axes.set(xlim=limits, ylim=limits, aspect="equal", xticks=(), yticks=())
+        axes.set_title(name, fontsize=9)
+    plots.render(figure, job.figures / f"{tag}-samples.png")
+
+
+def _draw_curves(job: Job, tag: str, trained: dict[int, Trained], modes: int) -> None:
+    figure = plots.new_figure(8.4, 3.0)
+    labels = ("modes", "share of good samples", "reverse KL, nats")
+    for axes, name, label in zip(figure.subplots(1, 3), METRICS, labels, strict=True):
+        for packing, one in trained.items():
+            draw.band(axes, *one.curve(name), COLOURS[packing], title(packing))
+        axes.set(xlabel="steps", ylabel=label)
+        plots.clean(axes)
+    figure.axes[0].axhline(modes, color=draw.GREY, linewidth=0.8, linestyle=":")
+    figure.axes[1].legend(frameon=False, fontsize=8)
+    plots.render(figure, job.figures / f"{tag}-modes.png")
+
+
+def _part(tag: str) -> Part:
+    cells = [f"{tag}_{name}_{packing}" for packing in PACKINGS for name in METRICS]
+    return Part(
+        tag,
+        (*cells, f"{tag}_more_modes", f"{tag}_less_kl", f"{tag}_perfect"),
+        functools.partial(run, tag=tag),
+        says(
+            f"GAN and PacGAN2 to 4 on the {MIXTURES[tag].name}", "20 steps of two",
+            "40,000 steps each, 2 hours for three seeds", "400,000 steps each",
+        ),
+    )  # fmt: skip
+
+
+PARTS = tuple(_part(tag) for tag in MIXTURES)
