@@ -1,0 +1,60 @@
+"""Wu et al.'s target: AIS from an encoder against the exact likelihood of a linear model, rows, a smoke run."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+
+from experiments.reproduce import __main__ as reproduce
+from experiments.reproduce import likelihood, likelihood_binary, published, results
+from experiments.reproduce import likelihood_models as models
+from vaegan_jax import metrics, nets, vae
+
+
+@pytest.fixture(autouse=True)
+def no_compilation_cache(monkeypatch):
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
+
+
+def test_every_part_fills_rows_of_the_published_ones():
+    rows = [row for part in likelihood.PARTS for row in part.rows]
+    known = published.entries()["likelihood"]
+    assert sorted([*rows, "ais_gmmn50", "ais_gmmn10"]) == sorted(known)
+    assert published.headline("likelihood") in rows
+    assert set(likelihood.PUBLISHED) >= {model.name for model in models.MODELS}
+    for model in models.MODELS:
+        assert float(likelihood.PUBLISHED[model.name]["ais"].split()[0]) == pytest.approx(
+            known[f"ais_{model.row}"].value, abs=0.06
+        )
+
+
+def test_ais_from_the_encoder_is_unbiased_where_the_answer_is_known():
+    """A linear Gaussian model: log p(x) is a Gaussian's; an encoder that is off costs nothing but variance."""
+    config = dataclasses.replace(
+        vae.vectors(3), latents=2, encoder=nets.MLPEncoder(hidden=()), decoder=nets.MLPDecoder(hidden=()),
+        likelihood="gaussian_fixed", variance=0.5,
+    )  # fmt: skip
+    state = vae.init(config, jax.random.key(0), (3,))
+    decoder = state.model.params["decoder"]["output"]
+    w, b = np.asarray(decoder["kernel"], np.float64), np.asarray(decoder["bias"], np.float64)
+    x = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    exact = multivariate_normal(b, w.T @ w + 0.5 * np.eye(3)).logpdf(x)
+    found = metrics.ais_log_likelihood(
+        likelihood_binary.from_encoder(config, state), jnp.asarray(x), jax.random.key(1), latents=2, chains=64,
+        distributions=100, progress=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(found, exact, atol=0.1)
+
+
+def test_a_smoke_run(tmp_path, mnist):
+    mnist("train")
+    flags = ["--budget", "smoke", "--workdir", str(tmp_path), "--quiet", "--parts", "binary"]
+    assert reproduce.main(["likelihood", *flags]) == 0
+    found = {row["id"].split(".")[1]: row for row in results.read("likelihood", tmp_path / "results")}
+    for row in found.values():
+        results.check(row)
+    assert found["binary_ais"]["ours"]["n"] == 2
+    assert found["ais_gmmn10"]["verdict"].startswith("not run: GMMN")
