@@ -284,3 +284,41 @@ def test_state_does_not_depend_on_updates_per_epoch():
     for optimizer, _ in CASES.values():
         states = [optimizer.transformation(n).init(params) for n in (1, 500)]
         chex.assert_trees_all_equal(*states)
+
+
+def test_stages_multiply_the_rate_from_their_update_on():
+    optimizer = Optimizer(rule="sgd", learning_rate=0.5, momentum=0.0, stages=((0, 1.0), (3, 0.5), (5, 0.1)))
+    rates = [float(optimizer.rate(jnp.int32(t))) for t in range(7)]
+    np.testing.assert_allclose(rates, [0.5, 0.5, 0.5, 0.25, 0.25, 0.05, 0.05], rtol=1e-6)
+
+
+def test_a_second_moment_that_begins_at_one_is_burdas_adam():
+    """The released code: gradient of the sum over 20 images, second moment from 1, eps 1e-4; ours takes the mean."""
+    b1, b2, lr, n = 0.99, 0.999, 1e-3, 20
+    ours = Optimizer(rule="adam", learning_rate=lr, momentum=b1, b2=b2, eps=1e-4 / n, second_moment=1 / n**2)
+    rule = ours.transformation()
+    theta = jnp.array([0.3, -0.2])
+    state = rule.init(theta)
+    p, m, v = np.array([0.3, -0.2]), np.zeros(2), np.ones(2)
+    rng = np.random.default_rng(0)
+    for t in range(1, 30):
+        g = rng.normal(size=2)
+        m, v = b1 * m + (1 - b1) * n * g, b2 * v + (1 - b2) * (n * g) ** 2
+        p = p - lr * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + 1e-4)
+        updates, state = rule.update(jnp.asarray(g, jnp.float32), state, theta)
+        theta = theta + updates
+    np.testing.assert_allclose(theta - jnp.array([0.3, -0.2]), p - np.array([0.3, -0.2]), rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ({"second_moment": -1.0}, "second_moment is -1"),
+        ({"rule": "sgd", "second_moment": 1.0}, "adam alone"),
+        ({"stages": ((3, 1.0), (2, 0.5))}, "rising updates"),
+        ({"stages": ((0, 0.0),)}, "factors above 0"),
+    ],
+)
+def test_bad_stages_and_moments_get_a_sentence(bad, said):
+    with pytest.raises(ValueError, match=said):
+        Optimizer(**bad)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,8 @@ class Optimizer:
     """One update rule and its schedules; every schedule counts updates, from 0.
 
     The learning rate at update t is
-        max(learning_rate / decay**t, floor) * (1 - clip((t - linear_from) / (linear_to - linear_from), 0, 1)).
+        max(learning_rate / decay**t, floor) * (1 - clip((t - linear_from) / (linear_to - linear_from), 0, 1)),
+    times the factor of the last of `stages` that has begun.
     """
 
     rule: Literal["sgd", "adam", "adagrad", "rmsprop"] = "adam"
@@ -26,6 +27,8 @@ class Optimizer:
     """Adam's beta1; the momentum of sgd and rmsprop (v <- m v - lr g, so set it to 0 for none)."""
     b2: float = 0.999
     """Adam's beta2; the averaging factor of rmsprop's squared gradient."""
+    second_moment: float = 0.0
+    """What Adam's average of the squared gradient begins at: above 0 it damps the first thousands of updates."""
     eps: float = 1e-8
     l2: float = 0.0
     """l2 * theta is added to every gradient (not decoupled): "weight decay" as in Theano-era code."""
@@ -34,6 +37,8 @@ class Optimizer:
     linear_from: int = 0
     linear_to: int = 0
     """The rate falls linearly to 0 between these updates; equal: never."""
+    stages: tuple[tuple[int, float], ...] = ()
+    """(update, factor): from that update on, in rising order."""
     final_momentum: float | None = None
     momentum_from: int = 1
     momentum_to: int = 250
@@ -53,6 +58,11 @@ class Optimizer:
             )
         if self.eps < 0 or self.l2 < 0 or self.floor < 0:
             raise ValueError(f"eps is {self.eps}, l2 {self.l2} and floor {self.floor}: give 0 or more.")
+        if self.second_moment < 0 or (self.second_moment and self.rule != "adam"):
+            raise ValueError(f"second_moment is {self.second_moment} with {self.rule}: give 0 or more, and adam alone.")
+        starts = [start for start, _ in self.stages]
+        if starts != sorted(set(starts)) or any(start < 0 or not factor > 0 for start, factor in self.stages):
+            raise ValueError(f"stages are {self.stages}: give rising updates from 0 on, and factors above 0.")
         if self.linear_to < self.linear_from:
             raise ValueError(f"linear_from is {self.linear_from} and linear_to {self.linear_to}: give a later end.")
         if self.decay < 1:
@@ -66,7 +76,10 @@ class Optimizer:
         rate = jnp.maximum(self.learning_rate * jnp.exp(-t * log_decay), self.floor)
         if self.linear_to > self.linear_from:
             rate *= 1 - jnp.clip((t - self.linear_from) / (self.linear_to - self.linear_from), 0, 1)
-        return rate
+        factor = jnp.float32(1)
+        for start, value in self.stages:
+            factor = jnp.where(t >= start, jnp.float32(value), factor)
+        return rate * factor if self.stages else rate
 
     def momentum_at(self, count: jax.Array, updates_per_epoch: int = 1) -> jax.Array:
         """Momentum at update `count`: pylearn2's MomentumAdjustor, which moves once an epoch."""
@@ -81,7 +94,7 @@ class Optimizer:
         before = [optax.add_decayed_weights(self.l2)] if self.l2 else []
         scale = optax.scale_by_learning_rate(self.rate)
         if self.rule == "adam":
-            return optax.chain(*before, optax.scale_by_adam(self.momentum, self.b2, self.eps), scale)
+            return optax.chain(*before, self._adam(), scale)
         if self.rule == "adagrad":
             return optax.chain(*before, _scale_by_adagrad(self.eps), scale)
         # eps outside the root: inside, 1e-8 would floor the root at 1e-4, above the gradients of a clipped critic.
@@ -92,6 +105,17 @@ class Optimizer:
             trace = optax.inject_hyperparams(optax.trace)(decay=decay)
             return optax.chain(*before, *first, scale, trace)
         return optax.chain(*before, *first, scale)
+
+    def _adam(self) -> optax.GradientTransformation:
+        rule = optax.scale_by_adam(self.momentum, self.b2, self.eps)
+        if not self.second_moment:
+            return rule
+
+        def init(params: optax.Params) -> Any:
+            state: Any = rule.init(params)
+            return state._replace(nu=jax.tree.map(lambda p: jnp.full_like(p, self.second_moment), state.nu))
+
+        return optax.GradientTransformation(init, rule.update)
 
 
 def _scale_by_adagrad(eps: float) -> optax.GradientTransformation:

@@ -4,9 +4,9 @@ published    ../published.toml: every published number or claim, and the rule by
 job          what a target's parts are given and return; training that goes on where it was stopped
 results      rows with their provenance in ../results/NAME.json
 report       ../REPORT.md and the README's table, from the rows alone; questions: the README's answers
-pca vae gan dcgan wgan vaegan likelihood mixtures dirac challenges   one target each: PARTS, what is compared
+pca vae gan dcgan wgan vaegan iwae likelihood mixtures dirac challenges   one target each: PARTS, what is compared
 draw         colours, lines with bands; samples: how a classifier judges them; inversion: a GAN's code of an image
 """
 
-TARGETS = ("pca", "vae", "gan", "dcgan", "wgan", "vaegan", "likelihood", "mixtures", "dirac", "challenges")
+TARGETS = ("pca", "vae", "gan", "dcgan", "wgan", "vaegan", "iwae", "likelihood", "mixtures", "dirac", "challenges")
 BUDGETS = ("smoke", "cpu", "paper")

@@ -1,0 +1,201 @@
+"""Importance weighted autoencoders (Burda, Grosse & Salakhutdinov 2015)
+
+Table 1 on MNIST: autoencoders of one and of two stochastic layers, trained on the mean of k samples' bounds (VAE) or on
+their importance-weighted one (IWAE); the negative log-likelihood is minus the bound of 5,000 samples, and a unit is
+active where its posterior mean varies over images. Table 2: a trained model goes on under the other objective. The
+published numbers have no error bars and their schedule has 3,280 epochs; differences are paired by seed, on the same
+bits of the same images. With k = 1 both objectives are the same, so that IWAE with one sample is the VAE's row.
+"""
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.reproduce import draw
+from experiments.reproduce import iwae_models as models
+from experiments.reproduce.iwae_models import Model
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from vaegan_jax import plots
+
+PUBLISHED: dict[str, dict[str, tuple[float, str]]] = {
+    "one": {
+        "vae_1": (86.76, "19"), "vae_5": (86.47, "20"), "vae_50": (86.35, "20"), "iwae_5": (85.54, "22"),
+        "iwae_50": (84.78, "25"),
+    },
+    "two": {
+        "vae_1": (85.33, "16+5"), "vae_5": (85.01, "17+5"), "vae_50": (84.78, "-"), "iwae_5": (83.89, "21+5"),
+        "iwae_50": (82.90, "26+7"),
+    },
+}  # fmt: skip
+"""Table 1: negative log-likelihood, nats, and active units of each layer."""
+SWITCHED = {"vae_to_iwae": (84.88, "22"), "iwae_to_vae": (86.02, "23")}
+"""Table 2."""
+Numbers = Mapping[str, Mapping[int, Mapping[str, Any]]]
+"""Model -> seed -> nll and units."""
+
+
+def train(job: Job, tag: str) -> tuple[dict[str, Trained], Numbers]:
+    """Every model of a number of layers, and what was measured of it."""
+    trained = {model.name: models.train(job, model) for model in models.MODELS[tag]}
+    found = {
+        model.name: {seed: models.measure(job, model, trained[model.name], seed) for seed in trained[model.name].seeds}
+        for model in models.MODELS[tag]
+    }
+    return trained, found
+
+
+def measured(
+    job: Job, trained: Mapping[str, Trained], found: Numbers, value: Any, *names: str, steps: int | None = None
+) -> Measured:
+    """value(numbers of each of `names`) for the seeds that all of them finished."""
+    seeds = [s for s in found[names[0]] if all(s in found[name] for name in names)]
+    values = [float(value(*(found[name][s] for name in names))) for s in seeds]
+    failed = sorted({s for name in names for s in trained[name].failed})
+    configs = tuple(trained[name].config() for name in names)
+    total = models.steps(job.budget) if steps is None else steps
+    return Measured(values, seeds, failed, total, configs, models.data(job))
+
+
+def _worse(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    return float(a["nll"] - b["nll"])
+
+
+def table1(job: Job, tag: str) -> Outcome:
+    """One of the table's halves."""
+    trained, found = train(job, tag)
+    row = functools.partial(measured, job, trained, found)
+    rows = {f"{tag}_{name}": row(lambda v: v["nll"], name) for name in PUBLISHED[tag]}
+    layers = {"one": 1, "two": 2}[tag]
+    for layer in range(layers):
+        for name, (_, units) in PUBLISHED[tag].items():
+            if units != "-":
+                rows[f"{tag}_{name}_units{layer + 1}"] = row(lambda v, i=layer: v["units"][i], name)
+    rows |= {
+        f"{tag}_iwae5_over_vae5": row(_worse, "vae_5", "iwae_5"),
+        f"{tag}_iwae50_over_vae50": row(_worse, "vae_50", "iwae_50"),
+        f"{tag}_iwae50_over_iwae5": row(_worse, "iwae_5", "iwae_50"),
+        f"{tag}_more_active": row(lambda a, b: a["units"][0] - b["units"][0], "iwae_50", "vae_1"),
+    }
+    if tag == "two":
+        one, one_found = train(job, "one")
+        both = {f"one {name}": t for name, t in one.items()} | {f"two {name}": t for name, t in trained.items()}
+        numbers = {f"one {n}": v for n, v in one_found.items()} | {f"two {n}": v for n, v in found.items()}
+        rows["two_over_one"] = measured(job, both, numbers, _worse, "one iwae_50", "two iwae_50")
+    _draw(job, tag, found)
+    n, k = models.evaluation(job.budget)
+    lines = []
+    for name, (nll, units) in PUBLISHED[tag].items():
+        kind, _, count = name.partition("_")
+        mine = [v["nll"] for v in found[name].values()]
+        active = ["+".join(str(u) for u in v["units"]) for v in found[name].values()]
+        lines.append([kind.upper(), int(count), nll, draw.spread(mine, 4), units, ", ".join(active)])
+    title = (
+        f"Table 1, {tag} stochastic layer{'s' * (layers - 1)}: negative log-likelihood of {n:,} test images, k = {k:,}, "
+        f"nats, after {models.steps(job.budget):,} of {models.steps('paper'):,} steps, mean +- sd over seeds; active "
+        "units, a seed each."
+    )
+    columns = ("objective", "k", "published", "ours", "active, published", "active, ours")
+    caption = f"Table 1, {tag} layer{'s' * (layers - 1)}: hollow, the paper's; full, ours, mean and range over seeds."
+    return Outcome(rows, [Table(title, columns, lines)], {f"table1-{tag}.png": caption})
+
+
+def _draw(job: Job, tag: str, found: Numbers) -> None:
+    figure = plots.new_figure(7.4, 3.2)
+    left, right = figure.subplots(1, 2)
+    for kind, colour in (("vae", draw.RED), ("iwae", draw.BLUE)):
+        # With one sample, IWAE is the VAE.
+        names = ["vae_1", *(name for name in PUBLISHED[tag] if name.startswith(kind) and name != "vae_1")]
+        at = [int(name.rpartition("_")[2]) for name in names]
+        left.plot(at, [PUBLISHED[tag][name][0] for name in names], "D--", color=colour, markerfacecolor="white",
+                  markersize=5, linewidth=0.8, label=f"{kind.upper()}, paper")  # fmt: skip
+        seeds = [s for s in found[names[0]] if all(s in found[name] for name in names)]
+        for axes, what in ((left, lambda v: v["nll"]), (right, lambda v: v["units"][0])):
+            values = np.array([[what(found[name][s]) for name in names] for s in seeds], np.float64)
+            values = values.reshape(len(seeds), len(names))
+            draw.band(axes, at, values, colour, f"{kind.upper()}, ours", marker="o", markersize=4)
+    for axes, label in ((left, "negative log-likelihood, nats"), (right, "active units, first layer")):
+        axes.set(xscale="log", xlabel="k", ylabel=label)
+        axes.set_xticks([1, 5, 50], ["1", "5", "50"])
+        axes.minorticks_off()
+        plots.clean(axes)
+    left.legend(frameon=False, fontsize=8)
+    plots.render(figure, job.figures / f"table1-{tag}.png")
+
+
+def switching(job: Job) -> Outcome:
+    """Table 2: trained by one objective, then by the other, at a tenth of the first rate."""
+    first = {model.name: model for model in models.MODELS["one"]}
+    trained: dict[str, Trained] = {}
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for name, other in (("vae_1", "iwae_50"), ("iwae_50", "vae_1")):
+        trained[name] = models.train(job, first[name])
+        found[name] = {s: models.measure(job, first[name], trained[name], s) for s in trained[name].seeds}
+        to = f"{name.partition('_')[0]}_to_{other.partition('_')[0]}"
+        trained[to] = models.switch(job, first[name], first[other], trained[name])
+        goal = Model("one", to, first[other].bound, first[other].samples)
+        found[to] = {s: models.measure(job, goal, trained[to], s) for s in trained[to].seeds}
+    row = functools.partial(measured, job, trained, found, steps=models.switch_steps(job.budget))
+    rows = {
+        "vae_to_iwae": row(lambda v: v["nll"], "vae_to_iwae"),
+        "vae_to_iwae_units": row(lambda v: v["units"][0], "vae_to_iwae"),
+        "iwae_to_vae": row(lambda v: v["nll"], "iwae_to_vae"),
+        "iwae_to_vae_units": row(lambda v: v["units"][0], "iwae_to_vae"),
+        "switch_helps": row(_worse, "vae_1", "vae_to_iwae"),
+        "switch_hurts": row(_worse, "iwae_to_vae", "iwae_50"),
+    }
+    lines = []
+    for name, label in (
+        ("vae_1", "VAE"), ("vae_to_iwae", "VAE, then IWAE (k = 50)"), ("iwae_50", "IWAE (k = 50)"),
+        ("iwae_to_vae", "IWAE (k = 50), then VAE"),
+    ):  # fmt: skip
+        nll, units = SWITCHED.get(name) or PUBLISHED["one"][name]
+        numbers = found[name].values()
+        lines.append(
+            [
+                label,
+                nll,
+                draw.spread([v["nll"] for v in numbers], 4),
+                units,
+                ", ".join(str(v["units"][0]) for v in numbers),
+            ]
+        )
+    title = (
+        f"Table 2: {models.steps(job.budget):,} steps by the first objective, {models.switch_steps(job.budget):,} of "
+        f"{models.switch_steps('paper'):,} by the second; nats, mean +- sd over seeds."
+    )
+    columns = ("objective", "published", "ours", "active, published", "active, ours")
+    return Outcome(rows, [Table(title, columns, lines)])
+
+
+def _part(tag: str, cpu: str) -> Part:
+    layers = {"one": 1, "two": 2}[tag]
+    rows = [f"{tag}_{name}" for name in PUBLISHED[tag]]
+    for layer in range(layers):
+        rows += [f"{tag}_{n}_units{layer + 1}" for n, (_, units) in PUBLISHED[tag].items() if units != "-"]
+    rows += [f"{tag}_{claim}" for claim in ("iwae5_over_vae5", "iwae50_over_vae50", "iwae50_over_iwae5", "more_active")]
+    rows += ["two_over_one"] if tag == "two" else []
+    return Part(
+        f"{tag}_layer{'s' * (layers - 1)}",
+        tuple(rows),
+        functools.partial(table1, tag=tag),
+        says(f"VAE and IWAE of {tag} stochastic layer{'s' * (layers - 1)}", "10 steps", cpu, "9,774,400 steps each"),
+    )
+
+
+PARTS = (
+    _part("one", "38,740 steps each (13 epochs), 28 minutes a seed"),
+    _part("two", "38,740 steps each (13 epochs), 45 minutes a seed"),
+    Part(
+        "switching",
+        (
+            "vae_to_iwae", "vae_to_iwae_units", "iwae_to_vae", "iwae_to_vae_units", "switch_helps", "switch_hurts",
+        ),
+        switching,
+        says(
+            "each objective after the other", "10 steps", "26,820 steps more (9 epochs), 9 minutes a seed",
+            "6,517,260 steps more",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,165 @@
+"""Burda et al.'s models and schedule, how they are trained here, and what is measured of them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.reproduce.job import Job, Trained
+from vaegan_jax import hierarchical, metrics, nets, vae
+from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.optimizer import Optimizer
+
+BATCH, TRAIN = 20, 59_600
+EPOCH = TRAIN // BATCH
+RATES = tuple(round(10 ** (1 - i / 7), 1) / 10 for i in range(8))
+"""Of the stages, over 1e-3; stage i has 3^i epochs. The released code's, which rounds the paper's."""
+UNITS = 500  # training images that active units are counted over, as in the released code
+BLOCK = 100  # test images at a time
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    layers: str
+    """one, two."""
+    name: str
+    bound: str
+    samples: int
+
+    @property
+    def algorithm(self) -> Any:
+        return vae if self.layers == "one" else hierarchical
+
+
+_KINDS = (
+    ("vae_1", "elbo", 1),
+    ("vae_5", "elbo", 5),
+    ("vae_50", "elbo", 50),
+    ("iwae_5", "iwae", 5),
+    ("iwae_50", "iwae", 50),
+)
+MODELS = {tag: tuple(Model(tag, *kind) for kind in _KINDS) for tag in ("one", "two")}
+
+
+def stages(budget: str) -> int:
+    return {"smoke": 1, "cpu": 3, "paper": 8}[budget]
+
+
+def steps(budget: str) -> int:
+    return 10 if budget == "smoke" else EPOCH * sum(3**i for i in range(stages(budget)))
+
+
+def switch_steps(budget: str) -> int:
+    """As many epochs as the last stage; the paper's 3^7."""
+    return 10 if budget == "smoke" else EPOCH * 3 ** (stages(budget) - 1)
+
+
+def evaluation(budget: str) -> tuple[int, int]:
+    """(test images, k of the bound)."""
+    return {"smoke": (20, 20), "cpu": (1_000, 5_000), "paper": (10_000, 5_000)}[budget]
+
+
+def optimizer(rate: float | None = None) -> Optimizer:
+    """The released Adam: beta1 .99, second moments from 1, eps 1e-4, on the sum over a batch's 20 gradients.
+
+    On their mean, as here, that is eps / 20 and second moments from 1 / 400. rate: one for all, in place of the stages.
+    """
+    starts = [EPOCH * sum(3**j for j in range(i)) for i in range(len(RATES))]
+    return Optimizer(
+        rule="adam", learning_rate=1e-3 if rate is None else rate, momentum=0.99, eps=1e-4 / BATCH,
+        second_moment=1 / BATCH**2, stages=tuple(zip(starts, RATES, strict=True)) if rate is None else (),
+    )  # fmt: skip
+
+
+def config(model: Model, budget: str, rate: float | None = None) -> Any:
+    small = budget == "smoke"
+    first, second = ((16,), (8,)) if small else ((200, 200), (100, 100))
+    shared: dict[str, Any] = {
+        "bias_from_data": True, "bound": model.bound, "samples": min(model.samples, 3) if small else model.samples,
+        "optimizer": optimizer(rate), "batch_size": BATCH, "splits": (f"train[:{TRAIN}]", f"train[{TRAIN}:]", "test"),
+    }  # fmt: skip
+    encoder = functools.partial(nets.MLPEncoder, activation=nn.tanh)
+    decoder = nets.MLPDecoder(hidden=first, activation=nn.tanh)
+    if model.layers == "one":
+        return vae.Config(
+            latents=50, encoder=encoder(hidden=first), decoder=decoder, kl="monte_carlo", weight_prior=False, **shared
+        )
+    return hierarchical.Config(
+        latents=(100, 50), encoders=(encoder(hidden=first), encoder(hidden=second)), priors=(encoder(hidden=second),),
+        decoder=decoder, **shared,
+    )  # fmt: skip
+
+
+def data(job: Job) -> tuple[Dataset, Dataset]:
+    """Training and test images."""
+    return job.load("mnist", f"train[:{TRAIN}]"), job.load("mnist", "test")
+
+
+def _shared(job: Job) -> Job:
+    """The parts share trainings, which lie beside their folders."""
+    return dataclasses.replace(job, workdir=job.workdir.parent / "trainings")
+
+
+def train(job: Job, model: Model) -> Trained:
+    found = _shared(job).fit(
+        f"{model.layers}-{model.name}", model.algorithm, config(model, job.budget), data(job)[0],
+        steps=steps(job.budget), side_by_side=True if job.budget == "smoke" else None,
+    )  # fmt: skip
+    job.tick()
+    return found
+
+
+def switch(job: Job, start: Model, goal: Model, trained: Trained) -> Trained:
+    """Seed by seed from what `start` has become, optimiser and all, by the objective of `goal` at a rate of 1e-4."""
+    runs, failed = dict[int, Any](), list(trained.failed)
+    for seed in trained.seeds:
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], trained.state(seed))
+        one = _shared(job).fit(
+            f"{start.name}-to-{goal.name}", goal.algorithm, config(goal, job.budget, 1e-4), data(job)[0],
+            steps=switch_steps(job.budget), seeds=(seed,), initial_states=state,
+        )  # fmt: skip
+        job.tick()
+        runs |= one.runs
+        failed += one.failed
+    return Trained(runs, tuple(sorted(failed)))
+
+
+def log_weight(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """log p(x, h) - log q(h | x) of one draw for each example: what metrics.bound_from_weights takes."""
+
+    def one(key: jax.Array, x: jax.Array) -> jax.Array:
+        found: jax.Array = model.algorithm.log_weights(config, state, x, key, 1)
+        return found[:, 0]
+
+    return one
+
+
+def measure(job: Job, model: Model, trained: Trained, seed: int) -> dict[str, Any]:
+    """nll: minus the bound, nats, over test images whose bits are the same for every model; units: active, a layer."""
+    shared = _shared(job)
+    name = f"{model.layers}-{model.name}-{seed}-numbers"
+    found: dict[str, Any] = shared.kept(name, lambda: _measure(job, model, trained.config(), trained.state(seed)))
+    job.tick()
+    return found
+
+
+def _measure(job: Job, model: Model, config: Any, state: Any) -> dict[str, Any]:
+    train, test = data(job)
+    n, k = evaluation(job.budget)
+    x = vae.draw_bits(jax.random.key(0), jnp.asarray(test.x[:n], jnp.float32) / 255)
+    one = log_weight(model, config, state)
+    bounds = [
+        np.asarray(metrics.bound_from_weights(one, x[i : i + BLOCK], jax.random.key(i + 1), samples=k))
+        for i in range(0, n, BLOCK)
+    ]
+    seen = vae.draw_bits(jax.random.key(0), jnp.asarray(train.x[:UNITS], jnp.float32) / 255)
+    if model.algorithm is vae:
+        means = (vae.encode(config, state, seen)[0],)
+    else:
+        means = hierarchical.posterior_means(config, state, seen, jax.random.key(0))
+    return {"nll": -float(np.concatenate(bounds).mean()), "units": [metrics.active_units(mean) for mean in means]}
