@@ -92,7 +92,7 @@ def table1(job: Job, tag: str) -> Outcome:
         active = ["+".join(str(u) for u in v["units"]) for v in found[name].values()]
         lines.append([kind.upper(), int(count), nll, draw.spread(mine, 4), units, ", ".join(active)])
     title = (
-        f"Table 1, {tag} stochastic layer{'s' * (layers - 1)}: negative log-likelihood of {n:,} test images, k = {k:,}, "
+        f"Table 1, {tag} stochastic layer{'s' * (layers - 1)}: negative log-likelihood of {n:,} test images, k {k:,}, "
         f"nats, after {models.steps(job.budget):,} of {models.steps('paper'):,} steps, mean +- sd over seeds; active "
         "units, a seed each."
     )
