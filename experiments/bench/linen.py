@@ -249,7 +249,7 @@ def _dcgan(key: jax.Array) -> tuple[State, Step, int, int]:
 
 
 def _wgan(key: jax.Array) -> tuple[State, Step, int, int]:
-    g, d, rms = ConvGenerator(), ConvDiscriminator(), optax.rmsprop(5e-5, decay=0.99, eps=1e-8)
+    g, d, rms = ConvGenerator(), ConvDiscriminator(), optax.rmsprop(5e-5, decay=0.99, eps=1e-8, eps_in_sqrt=False)
     keys = jax.random.split(key)
     state = {
         "g": _player(g, keys[0], jnp.zeros((2, 100)), rms),
@@ -292,7 +292,8 @@ def _wgan(key: jax.Array) -> tuple[State, Step, int, int]:
 
 
 def _vaegan(key: jax.Array) -> tuple[State, Step, int, int]:
-    e, g, d, rms = ConvEncoder(), ConvGenerator(), ConvDiscriminator(), optax.rmsprop(3e-4, decay=0.9, eps=1e-8)
+    e, g, d = ConvEncoder(), ConvGenerator(), ConvDiscriminator()
+    rms = optax.rmsprop(3e-4, decay=0.9, eps=1e-8, eps_in_sqrt=False)
     keys = jax.random.split(key, 3)
     state = {
         "e": _player(e, keys[0], jnp.zeros((2, 28, 28, 1)), rms),
