@@ -13,13 +13,12 @@ from typing import Any, Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax import struct
 
 from vaegan_jax import losses, nets, vae
 from vaegan_jax import state as players
 from vaegan_jax.config import check_choices
 from vaegan_jax.optimizer import Optimizer
-from vaegan_jax.state import Player
+from vaegan_jax.vae import State
 
 Metrics = dict[str, jax.Array]
 _ADAM = Optimizer(rule="adam", learning_rate=1e-3)
@@ -76,17 +75,11 @@ class Config:
             )
 
 
-@struct.dataclass
-class State:
-    """All nets share one optimiser: params {"encoder0", ..., "prior0", ..., "decoder"}."""
-
-    step: jax.Array
-    model: Player
-    shape: tuple[int, ...] = struct.field(pytree_node=False)
-
-
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
-    """Fresh parameters for examples of `shape`. data_mean [*shape] in [0, 1] counts under bias_from_data."""
+    """Fresh parameters for examples of `shape`. data_mean [*shape] in [0, 1] counts under bias_from_data.
+
+    All nets share one optimiser: params {"encoder0", ..., "prior0", ..., "decoder"}.
+    """
     shape = players.check_shape(shape)
     widths = config.latents
     keys = iter(jax.random.split(key, 2 * len(widths)))
@@ -104,11 +97,6 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     return State(jnp.int32(0), players.create(variables, config.optimizer), shape)
 
 
-def _apply(variables: dict[str, Any], net: nn.Module, name: str, *args: Any, train: bool) -> Any:
-    part = {kind: tree[name] for kind, tree in variables.items()}
-    return players.apply(net, part, *args, train=train)
-
-
 def _terms(
     config: Config, variables: dict[str, Any], x: jax.Array, key: jax.Array, samples: int, train: bool
 ) -> tuple[dict[str, jax.Array], Any, tuple[jax.Array, ...]]:
@@ -119,8 +107,8 @@ def _terms(
     log_q = jnp.zeros((x.shape[0] * samples,))
     for i, net in enumerate(config.encoders):
         below = x if i == 0 else h[-1]
-        (mean, log_var), stats[f"encoder{i}"] = _apply(
-            variables, net, f"encoder{i}", below, config.latents[i], train=train
+        (mean, log_var), stats[f"encoder{i}"] = players.apply_part(
+            net, variables, f"encoder{i}", below, config.latents[i], train=train
         )
         if i == 0:  # the encoder sees an image once, every draw of it thereafter
             mean, log_var = jnp.repeat(mean, samples, axis=0), jnp.repeat(log_var, samples, axis=0)
@@ -129,11 +117,11 @@ def _terms(
         means.append(mean)
     log_p = losses.gaussian_log_prob(jnp.zeros_like(h[-1]), 0.0, h[-1])
     for i, net in enumerate(config.priors):
-        (mean, log_var), stats[f"prior{i}"] = _apply(
-            variables, net, f"prior{i}", h[i + 1], config.latents[i], train=train
+        (mean, log_var), stats[f"prior{i}"] = players.apply_part(
+            net, variables, f"prior{i}", h[i + 1], config.latents[i], train=train
         )
         log_p += losses.gaussian_log_prob(mean, log_var, h[i])
-    logits, stats["decoder"] = _apply(variables, config.decoder, "decoder", h[0], x.shape[1:], train=train)
+    logits, stats["decoder"] = players.apply_part(config.decoder, variables, "decoder", h[0], x.shape[1:], train=train)
     likelihood = losses.bernoulli_log_prob(logits, jnp.repeat(x, samples, axis=0))
     names = ("log_likelihood", "log_prior", "log_posterior")
     terms = {n: v.reshape(-1, samples) for n, v in zip(names, (likelihood, log_p, log_q), strict=True)}
@@ -159,7 +147,7 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
     """
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key = jax.random.split(key)
-    x = vae.targets(config, batch["x"], binarize_key)  # type: ignore[arg-type]
+    x = vae.targets(config, batch["x"], binarize_key)
 
     def loss(params: Any) -> tuple[jax.Array, tuple[Metrics, Any]]:
         variables = {"params": params, "batch_stats": state.model.batch_stats}
@@ -179,7 +167,7 @@ def validate(config: Config, state: State, batch: dict[str, jax.Array], key: jax
     """The bound's parts on a batch {"x": [B, *shape]}, one value an example [B], nats, with running statistics."""
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key = jax.random.split(key)
-    x = vae.targets(config, batch["x"], binarize_key)  # type: ignore[arg-type]
+    x = vae.targets(config, batch["x"], binarize_key)
     return _bounds(config, _terms(config, state.model.variables(), x, noise_key, config.samples, train=False)[0])
 
 
@@ -213,8 +201,8 @@ def sample(config: Config, state: State, key: jax.Array, n: int, label: jax.Arra
         h = jax.random.normal(keys[-1], (config.batch_size, config.latents[-1]))
         for i in reversed(range(len(config.priors))):
             net, width = config.priors[i], config.latents[i]
-            (mean, log_var), _ = _apply(variables, net, f"prior{i}", h, width, train=False)
+            (mean, log_var), _ = players.apply_part(net, variables, f"prior{i}", h, width, train=False)
             h = mean + jnp.exp(0.5 * log_var) * jax.random.normal(keys[i], mean.shape)
-        return jax.nn.sigmoid(_apply(variables, config.decoder, "decoder", h, state.shape, train=False)[0])
+        return jax.nn.sigmoid(players.apply_part(config.decoder, variables, "decoder", h, state.shape, train=False)[0])
 
     return players.blocks(draw, key, n, config.batch_size, None)

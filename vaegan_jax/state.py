@@ -77,6 +77,11 @@ def apply(
     return out, changed.get("batch_stats", {})
 
 
+def apply_part(net: nn.Module, variables: Mapping[str, Tree], name: str, *args: Any, train: bool) -> tuple[Any, Tree]:
+    """`apply` of one of several nets, whose variables lie under `name` in each collection."""
+    return apply(net, {kind: tree[name] for kind, tree in variables.items()}, *args, train=train)
+
+
 def initialize(net: nn.Module, key: jax.Array, *args: Any, **kwargs: Any) -> Mapping[str, Tree]:
     """Linen's init in evaluation mode (so no dropout key), as one compiled program."""
     return jax.jit(lambda key: net.init(key, *args, train=False, **kwargs))(key)

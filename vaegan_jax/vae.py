@@ -7,7 +7,7 @@ ELBO(x) = E_q[log p(x | z)] - KL(q(z | x) || p(z)), nats, summed over pixels, av
 import dataclasses
 import functools
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import flax.linen as nn
 import jax
@@ -105,6 +105,15 @@ def vectors(dim: int) -> Config:
     )
 
 
+class Observed(Protocol):
+    """What of a config says how pixels are seen."""
+
+    @property
+    def likelihood(self) -> str: ...
+    @property
+    def binarize(self) -> str: ...
+
+
 @struct.dataclass
 class State:
     """Encoder and decoder share one optimiser, so they are one player: params {"encoder": ..., "decoder": ...}."""
@@ -137,8 +146,7 @@ def heads_shape(config: Config, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def apply_net(config: Config, variables: dict[str, Any], name: str, *args: Any, train: bool) -> tuple[Any, Any]:
     net = config.encoder if name == "encoder" else config.decoder
-    part = {kind: tree[name] for kind, tree in variables.items()}
-    return players.apply(net, part, *args, train=train)
+    return players.apply_part(net, variables, name, *args, train=train)
 
 
 def mean_log_var(config: Config, heads: jax.Array) -> tuple[jax.Array, jax.Array | float]:
@@ -158,7 +166,7 @@ def log_prob(config: Config, heads: jax.Array, x: jax.Array) -> jax.Array:
     return losses.gaussian_log_prob(mean, log_var, x)
 
 
-def targets(config: Config, x: jax.Array, key: jax.Array) -> jax.Array:
+def targets(config: Observed, x: jax.Array, key: jax.Array) -> jax.Array:
     """x [B, ...] as the model sees it: float32, binarised as the config says."""
     x = players.as_float(x)
     if config.likelihood != "bernoulli" or config.binarize == "none":

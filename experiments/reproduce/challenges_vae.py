@@ -2,14 +2,14 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from experiments.reproduce import draw
-from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, over_seeds, says
 from experiments.vae import adam
 from vaegan_jax import fit, metrics, plots, vae
 from vaegan_jax.data.dataset import Dataset
@@ -18,6 +18,8 @@ WIDTHS = (2, 5, 10, 20, 50, 100, 200)
 SIZES = (500, 1_000, 2_000, 5_000, 10_000, 50_000)
 HELD = 2000  # images of each split whose bound is measured, where there are so many
 MEASURES = 10  # times during a training
+Numbers = dict[int, dict[str, float]]
+"""Of each finished seed."""
 
 
 def steps(budget: str) -> int:
@@ -33,7 +35,7 @@ def _train(job: Job, name: str, latents: int, n: int) -> Trained:
     """On the first n training images; bound_train and bound_test are of HELD images."""
     train = job.load("mnist", f"train[:{n}]")
     held = job.choose(100, HELD, HELD)
-    shown = {"train": _first(train, held), "test": _first(job.load("mnist", "test"), held)}
+    shown = {"train": job.load("mnist", f"train[:{min(n, held)}]"), "test": job.load("mnist", f"test[:{held}]")}
     total = steps(job.budget)
 
     def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
@@ -47,25 +49,13 @@ def _train(job: Job, name: str, latents: int, n: int) -> Trained:
     )  # fmt: skip
 
 
-def _first(dataset: Dataset, n: int) -> Dataset:
-    label = None if dataset.label is None else dataset.label[:n]
-    return Dataset(dataset.x[:n], label, dataset.name, dataset.split)
-
-
-def _end(one: Trained, split: str) -> dict[int, float]:
-    """The bound at the end, of each seed that finished."""
-    return dict(zip(one.seeds, one.curve(f"bound_{split}")[1][:, -1].tolist(), strict=True))
-
-
-def _paired(job: Job, one: Trained, other: Trained, values: Mapping[int, float], data: Any, note: str = "") -> Measured:
-    """A value a seed that finished in both."""
-    failed = sorted({*one.failed, *other.failed})
-    configs = (one.config(), other.config())
-    return Measured([*values.values()], [*values], failed, steps(job.budget), configs, data, note=note)
-
-
-def _less(a: Mapping[int, float], b: Mapping[int, float]) -> dict[int, float]:
-    return {seed: a[seed] - b[seed] for seed in a if seed in b}
+def _bounds(one: Trained) -> Numbers:
+    """The bound of train and test at the end, and the best that the test images had on the way."""
+    curves = {split: one.curve(f"bound_{split}")[1] for split in ("train", "test")}
+    return {
+        seed: {"best": float(curves["test"][i].max())} | {split: float(v[i, -1]) for split, v in curves.items()}
+        for i, seed in enumerate(one.seeds)
+    }
 
 
 def width(job: Job) -> Outcome:
@@ -75,32 +65,25 @@ def width(job: Job) -> Outcome:
     trained = {k: _train(job, f"latents{k}", k, n) for k in widths}
     test = job.load("mnist", "test")
     data = (job.load("mnist", f"train[:{n}]"), test)
-    used = {k: {s: _active(one, s, test) for s in one.seeds} for k, one in trained.items()}
+    found = {k: _bounds(one) for k, one in trained.items()}
+    for k, one in trained.items():
+        for seed in one.seeds:
+            found[k][seed]["active"] = _active(one, seed, test)
     job.tick()
-    bound = {k: {split: _end(one, split) for split in ("train", "test")} for k, one in trained.items()}
-    last, middle, first = trained[200], trained[20], trained[2]
-    active = used[200]
+    row = functools.partial(over_seeds, trained, found, steps=steps(job.budget), data=data)
+    active = ", ".join(f"{v['active']:.0f}" for v in found[200].values())
     rows = {
-        "width_narrow": _paired(job, middle, first, _less(bound[20]["test"], bound[2]["test"]), data),
-        "width_wide": _paired(job, middle, last, _less(bound[20]["test"], bound[200]["test"]), data),
-        "width_unused": _paired(
-            job, last, last, {s: count / 200 for s, count in active.items()}, data,
-            "active: " + ", ".join(f"{count}" for count in active.values()),
-        ),
-    }  # fmt: skip
-    lines = [
-        [
-            k, *(draw.spread([*bound[k][split].values()], 5) for split in ("train", "test")),
-            draw.spread([*used[k].values()]),
-        ]
-        for k in widths
-    ]  # fmt: skip
+        "width_narrow": row(lambda a, b: a["test"] - b["test"], 20, 2),
+        "width_wide": row(lambda a, b: a["test"] - b["test"], 20, 200),
+        "width_unused": row(lambda v: v["active"] / 200, 200, note=f"active: {active}"),
+    }
+    lines = [[k, _cell(found[k], "train", 5), _cell(found[k], "test", 5), _cell(found[k], "active", 3)] for k in widths]
     columns = ("latents", "train bound", "test bound", "active units")
     title = (
         f"After {steps(job.budget):,} steps: bounds in nats, active units as Burda et al. define them; mean +- sd over "
         "seeds."
     )
-    _draw_width(job, widths, bound, used)
+    _draw_width(job, widths, found)
     caption = (
         "How wide should the latent space be? Left: the bound against the number of latents, full line on test images, "
         "dotted on training images. Right: how many of them the encoder uses; the grey line is all of them."
@@ -114,13 +97,13 @@ def _active(one: Trained, seed: int, test: Dataset) -> int:
     return metrics.active_units(np.concatenate(parts))
 
 
-def _draw_width(job: Job, widths: tuple[int, ...], bound: Any, used: Any) -> None:
+def _draw_width(job: Job, widths: tuple[int, ...], found: Mapping[int, Numbers]) -> None:
     figure = plots.new_figure(8.0, 3.3)
     left, right = figure.subplots(1, 2)
-    _bands(left, widths, bound)
+    _bands(left, widths, found)
     left.set(xscale="log", xlabel="latents", ylabel="bound, nats")
     right.plot(widths, widths, color=draw.GREY, linewidth=0.8)
-    counts = _matrix([used[k] for k in widths])
+    counts = _matrix([found[k] for k in widths], "active")
     draw.band(right, widths, counts, draw.GREEN, "active", marker="o", markersize=3.5)
     right.set(xscale="log", yscale="log", xlabel="latents", ylabel="active units")
     for axes in (left, right):
@@ -133,16 +116,25 @@ def _draw_width(job: Job, widths: tuple[int, ...], bound: Any, used: Any) -> Non
     plots.render(figure, job.figures / "width.png")
 
 
-def _matrix(columns: list[dict[int, float]]) -> np.ndarray:
+def _cell(seeds: Numbers, name: str, digits: int) -> str:
+    return draw.spread([v[name] for v in seeds.values()], digits)
+
+
+def _matrix(columns: Sequence[Numbers], name: str) -> np.ndarray:
     """[S, T] of the seeds that every column has."""
     seeds = [s for s in columns[0] if all(s in column for column in columns)]
-    return np.array([[column[s] for column in columns] for s in seeds], np.float64).reshape(len(seeds), len(columns))
+    values = [[column[s][name] for column in columns] for s in seeds]
+    return np.array(values, np.float64).reshape(len(seeds), len(columns))
 
 
-def _bands(axes: Any, at: tuple[int, ...], bound: Any) -> None:
+def _bands(axes: Any, at: Sequence[int], found: Mapping[int, Numbers]) -> None:
     for split, style, colour in (("test", "-", draw.BLUE), ("train", ":", draw.RED)):
-        values = _matrix([bound[k][split] for k in at])
+        values = _matrix([found[k] for k in at], split)
         draw.band(axes, at, values, colour, f"{split} images", linestyle=style, marker="o", markersize=3.5)
+
+
+def _gap(v: Mapping[str, float]) -> float:
+    return v["train"] - v["test"]
 
 
 def size(job: Job) -> Outcome:
@@ -151,22 +143,19 @@ def size(job: Job) -> Outcome:
     trained = {n: _train(job, f"examples{n}", 20, n) for n in sizes}
     test = job.load("mnist", "test")
     data = (job.load("mnist", f"train[:{sizes[-1]}]"), test)
-    bound = {n: {split: _end(one, split) for split in ("train", "test")} for n, one in trained.items()}
-    gap = {n: _less(bound[n]["train"], bound[n]["test"]) for n in sizes}
+    found = {n: _bounds(one) for n, one in trained.items()}
     many = sizes[-1]
-    best = {n: _best(one) for n, one in trained.items()}
+    row = functools.partial(over_seeds, trained, found, steps=steps(job.budget), data=data)
+    early = f"against the best of the {few:,} images' {MEASURES} measurements, as early stopping would find it"
     rows = {
-        "size_gap": _paired(job, trained[few], trained[many], _less(gap[few], gap[many]), data),
-        "size_gap_all": _paired(job, trained[many], trained[many], gap[many], data),
-        "size_data": _paired(
-            job, trained[many], trained[few], _less(bound[many]["test"], best[few]), data,
-            f"against the best of the {few:,} images' {MEASURES} measurements, as early stopping would find it",
-        ),
-    }  # fmt: skip
+        "size_gap": row(lambda a, b: _gap(a) - _gap(b), few, many),
+        "size_gap_all": row(_gap, many),
+        "size_data": row(lambda a, b: a["test"] - b["best"], many, few, note=early),
+    }
     lines = [
         [
-            f"{n:,}", *(draw.spread([*bound[n][split].values()], 5) for split in ("train", "test")),
-            draw.spread([*gap[n].values()]), draw.spread([*best[n].values()], 5),
+            f"{n:,}", _cell(found[n], "train", 5), _cell(found[n], "test", 5),
+            draw.spread([_gap(v) for v in found[n].values()]), _cell(found[n], "best", 5),
         ]
         for n in sizes
     ]  # fmt: skip
@@ -174,8 +163,8 @@ def size(job: Job) -> Outcome:
     title = f"After {steps(job.budget):,} steps, 20 latents: nats, mean +- sd over seeds."
     figure = plots.new_figure(5.2, 3.4)
     axes = figure.subplots()
-    _bands(axes, sizes, bound)
-    stopped = _matrix([best[n] for n in sizes])
+    _bands(axes, sizes, found)
+    stopped = _matrix([found[n] for n in sizes], "best")
     draw.band(axes, sizes, stopped, draw.GREY, "test images, stopped in time", linestyle="--")
     axes.set(xscale="log", xlabel="training images", ylabel="bound, nats")
     axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
@@ -188,22 +177,19 @@ def size(job: Job) -> Outcome:
     return Outcome(rows, [Table(title, columns, lines)], {"size.png": caption})
 
 
-def _best(one: Trained) -> dict[int, float]:
-    """The largest test bound of a training's measurements."""
-    return dict(zip(one.seeds, one.curve("bound_test")[1].max(axis=1).tolist(), strict=True))
-
-
 PARTS = (
     Part(
         "width",
         ("width_narrow", "width_wide", "width_unused"),
         width,
-        says("VAEs of 2 to 200 latents", "20 steps", "12,000 steps each, 8 minutes a seed", "120,000 steps each"),
+        says("VAEs of 2 to 200 latents", "20 steps", "12,000 steps each, some 8 minutes a seed", "120,000 steps each"),
     ),
     Part(
         "size",
         ("size_gap", "size_gap_all", "size_data"),
         size,
-        says("VAEs on 500 to 50,000 images", "20 steps", "12,000 steps each, 7 minutes a seed", "120,000 steps each"),
+        says(
+            "VAEs on 500 to 50,000 images", "20 steps", "12,000 steps each, some 7 minutes a seed", "120,000 steps each"
+        ),
     ),
 )

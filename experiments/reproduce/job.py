@@ -94,6 +94,26 @@ class Trained:
         return np.asarray(first.steps)[there], values[:, there]
 
 
+def over_seeds(
+    trained: Mapping[Any, Trained],
+    found: Mapping[Any, Mapping[int, Any]],
+    value: Callable[..., float],
+    *names: Any,
+    steps: int,
+    data: Sequence[Any],
+    note: str = "",
+) -> Measured:
+    """value(what was found of each of `names`) for every seed that all of them finished; it failed where one failed.
+
+    trained, found: by name, found by seed below that.
+    """
+    seeds = [s for s in found[names[0]] if all(s in found[name] for name in names)]
+    values = [float(value(*(found[name][s] for name in names))) for s in seeds]
+    failed = sorted({s for name in names for s in trained[name].failed})
+    configs = tuple(trained[name].config() for name in names)
+    return Measured(values, seeds, failed, steps, configs if len(names) > 1 else configs[0], data, note=note)
+
+
 @dataclasses.dataclass
 class Job:
     """One part's run: where it works, with which budget and seeds."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from experiments.reproduce import draw, likelihood_binary
 from experiments.reproduce import likelihood_models as models
-from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, over_seeds, says
 from experiments.reproduce.likelihood_models import Model
 from vaegan_jax import losses, metrics, pca, plots
 from vaegan_jax.data.dataset import Dataset
@@ -61,6 +61,16 @@ def density(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.A
     return log_likelihood
 
 
+def simulation(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """x ~ N(g(z), sigma^2 I): key, z [B, K] -> [B, ...]; what `density` is the density of."""
+
+    def simulate(key: jax.Array, z: jax.Array) -> jax.Array:
+        mean = model.algorithm.decode_standard(config, state, z)
+        return mean + np.sqrt(model.variance) * jax.random.normal(key, mean.shape)
+
+    return simulate
+
+
 def annealing(job: Job) -> dict[str, Any]:
     """What AIS and BDMC are given."""
     return {
@@ -77,10 +87,6 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Mapping[
     name = f"{model.name}-{seed}"
     n_test, n_train, n_made = job.choose((4, 2, 2), (50, 25, 10), (1000, 100, 100))
 
-    def simulate(key: jax.Array, z: jax.Array) -> jax.Array:
-        mean = model.algorithm.decode_standard(config, state, z)
-        return mean + np.sqrt(model.variance) * jax.random.normal(key, mean.shape)
-
     def ais(split: str, n: int, fold: int) -> float:
         x = jnp.asarray(data[split].x[:n])
         folder = job.workdir / f"{name}-{split}"
@@ -91,7 +97,7 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Mapping[
 
     def gap() -> float:
         found = metrics.bdmc_gap(
-            log_p, simulate, jax.random.fold_in(key, 3), latents=model.latents, n=n_made,
+            log_p, simulation(model, config, state), jax.random.fold_in(key, 3), latents=model.latents, n=n_made,
             workdir=job.workdir / f"{name}-bdmc", **annealing(job),
         )  # fmt: skip
         return float(np.asarray(found, np.float64).mean())
@@ -118,6 +124,15 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Mapping[
     return {what: float(job.kept(f"{name}-{what}", compute)) for what, compute in computed.items()}
 
 
+def _above(a: Mapping[str, float], b: Mapping[str, float]) -> float:
+    """By how much AIS prefers a, test images."""
+    return a["ais"] - b["ais"]
+
+
+def _overfit(v: Mapping[str, float]) -> float:
+    return v["train"] - v["ais"]
+
+
 def continuous(job: Job) -> Outcome:
     """Table 2: four models by every estimator."""
     data = images(job)
@@ -129,11 +144,11 @@ def continuous(job: Job) -> Outcome:
         )
         found[model.name] = {seed: evaluate(job, model, one, seed, data) for seed in one.seeds}
     used = (data["train"], data["held"], data["test"])
-    measured = functools.partial(_measured, job, trained, found, used)
+    measured = functools.partial(over_seeds, trained, found, steps=models.steps(job.budget), data=used)
     linear = _linear(job, data)
 
     def cell(name: str, what: str) -> Measured:
-        return measured(lambda v: v[name][what], name)
+        return measured(lambda v: v[what], name)
 
     rows = {
         f"{what}_{model.row}": cell(model.name, what)
@@ -141,41 +156,24 @@ def continuous(job: Job) -> Outcome:
         for what in COLUMNS
         if what != "is" or model.has_encoder
     }
+    names = [model.name for model in models.MODELS]
     rows |= {
-        "vae50_over_vae10": measured(lambda v: v["VAE-50"]["ais"] - v["VAE-10"]["ais"], "VAE-50", "VAE-10"),
-        "vae_over_gan_50": measured(lambda v: v["VAE-50"]["ais"] - v["GAN-50"]["ais"], "VAE-50", "GAN-50"),
-        "vae_over_gan_10": measured(lambda v: v["VAE-10"]["ais"] - v["GAN-10"]["ais"], "VAE-10", "GAN-10"),
-        "gan50_over_gan10": measured(lambda v: v["GAN-50"]["ais"] - v["GAN-10"]["ais"], "GAN-50", "GAN-10"),
-        "kde_reversed": measured(lambda v: v["VAE-10"]["kde"] - v["VAE-50"]["kde"], "VAE-10", "VAE-50"),
-        "overfit_vae50": measured(lambda v: v["VAE-50"]["train"] - v["VAE-50"]["ais"], "VAE-50"),
-        "overfit_more_than_gan": measured(
-            lambda v: v["VAE-50"]["train"] - v["VAE-50"]["ais"] - (v["GAN-50"]["train"] - v["GAN-50"]["ais"]),
-            "VAE-50", "GAN-50",
-        ),
-        "ppca50_over_gan10": measured(lambda v: linear[50] - v["GAN-10"]["ais"], "GAN-10"),
-        "ppca50_over_kde": measured(
-            lambda v: linear[50] - max(v[model.name]["kde"] for model in models.MODELS),
-            *(model.name for model in models.MODELS),
-        ),
-    }  # fmt: skip
+        "vae50_over_vae10": measured(_above, "VAE-50", "VAE-10"),
+        "vae_over_gan_50": measured(_above, "VAE-50", "GAN-50"),
+        "vae_over_gan_10": measured(_above, "VAE-10", "GAN-10"),
+        "gan50_over_gan10": measured(_above, "GAN-50", "GAN-10"),
+        "kde_reversed": measured(lambda a, b: a["kde"] - b["kde"], "VAE-10", "VAE-50"),
+        "overfit_vae50": measured(_overfit, "VAE-50"),
+        "overfit_more_than_gan": measured(lambda a, b: _overfit(a) - _overfit(b), "VAE-50", "GAN-50"),
+        "ppca50_over_gan10": measured(lambda v: linear[50] - v["ais"], "GAN-10"),
+        "ppca50_over_kde": measured(lambda *each: linear[50] - max(v["kde"] for v in each), *names),
+    }
     _draw(job, found, linear)
     captions = {
         "rankings.png": "Two rankings at a glance: annealed importance sampling and Parzen windows on the same models: "
         "the paper's (hollow) and ours (full, a point a seed); lines are probabilistic PCA's exact log-likelihood.",
     }
     return Outcome(rows, [_table(job, found, linear)], captions)
-
-
-def _measured(
-    job: Job, trained: Mapping[str, Trained], found: Mapping[str, Numbers], data: tuple[Dataset, ...],
-    value: Callable[[dict[str, Mapping[str, float]]], float], *names: str,
-) -> Measured:  # fmt: skip
-    """value(model -> its numbers of a seed) of every seed that all of `names` finished."""
-    both = [seed for seed in found[names[0]] if all(seed in found[name] for name in names)]
-    values = [value({name: found[name][seed] for name in names}) for seed in both]
-    failed = sorted({seed for name in names for seed in trained[name].failed})
-    configs = tuple(trained[name].config() for name in names)
-    return Measured(values, both, failed, models.steps(job.budget), configs, data)
 
 
 def _linear(job: Job, data: Mapping[str, Dataset]) -> dict[int, float]:
@@ -243,12 +241,10 @@ def sandwich(job: Job) -> Outcome:
         config, state = trained.config(), trained.state(seed)
         log_p = density(model, config, state)
 
-        def simulate(key: jax.Array, z: jax.Array, config: Any = config, state: Any = state) -> jax.Array:
-            mean = model.algorithm.decode_standard(config, state, z)
-            return mean + np.sqrt(model.variance) * jax.random.normal(key, mean.shape)
+        simulate = simulation(model, config, state)
 
         def both(count: int, seed: int = seed, log_p: Any = log_p, simulate: Any = simulate) -> list[float]:
-            one = metrics.ais.bdmc(
+            one = metrics.bdmc(
                 log_p, simulate, jax.random.fold_in(jax.random.key(seed), 7), latents=model.latents, n=n,
                 chains=chains, distributions=count, progress=job.progress, workdir=job.workdir / f"{seed}-{count}",
             )  # fmt: skip
@@ -289,7 +285,7 @@ PARTS = (
         continuous,
         says(
             "VAE-10, VAE-50, GAN-10, GAN-50 by AIS, BDMC, importance sampling and Parzen windows", "10 steps",
-            "20,000 steps each; AIS of 50 test images with 500 distributions; 70 minutes a seed",
+            "20,000 steps each; AIS of 50 test images with 500 distributions; some 70 minutes a seed",
             "250,000 steps each; AIS of 1,000 test images with 10,000 distributions",
         ),
     ),
@@ -297,7 +293,7 @@ PARTS = (
         "sandwich",
         ("gap_shrinks",),
         sandwich,
-        says("BDMC against the number of distributions, GAN-10", "10 steps", "5,000 steps, 6 minutes a seed", "hours"),
+        says("BDMC against the number of distributions, GAN-10", "10 steps", "5,000 steps, some 6 min a seed", "hours"),
     ),
     likelihood_binary.PART,
 )  # fmt: skip

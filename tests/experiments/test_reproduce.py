@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -193,6 +194,17 @@ def test_training_goes_on_and_counts_failed_seeds(tmp_path, monkeypatch):
 def test_a_training_without_a_finished_seed_has_an_empty_curve():
     steps, values = job.Trained({}, (0, 1)).curve("elbo")
     assert steps.shape == (1,) and values.shape == (0, 1) and job.Trained({}, (0, 1)).config() is None
+
+
+def test_values_over_seeds_are_of_those_that_all_finished():
+    run = SimpleNamespace(config="c")
+    trained = {"a": job.Trained({0: run, 1: run, 2: run}, ()), "b": job.Trained({0: run, 2: run}, (1,))}
+    found = {"a": {0: 3.0, 1: 5.0, 2: 1.0}, "b": {0: 1.0, 2: 4.0}}
+    both = job.over_seeds(trained, found, lambda a, b: a - b, "a", "b", steps=7, data=(), note="n")
+    assert both.values == [2.0, -3.0] and both.seeds == [0, 2] and both.failed == [1]
+    assert both.config == ("c", "c") and (both.steps, both.note) == (7, "n")
+    alone = job.over_seeds(trained, found, lambda a: 2 * a, "a", steps=7, data=())
+    assert alone.values == [6.0, 10.0, 2.0] and alone.failed == [] and alone.config == "c"
 
 
 def test_flat():

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from experiments.reproduce import __main__ as reproduce
-from experiments.reproduce import challenges, challenges_vae, published, results
+from experiments.reproduce import challenges, challenges_vae, published
 from experiments.reproduce import challenges_collapse as ring
+from tests.smoke import pictures, smoke
 from vaegan_jax import losses
 
 
@@ -32,19 +32,13 @@ def test_a_loss_alone_and_with_the_penalty_differ_by_it_alone(loss):
         assert plain.gradient_penalty > 0 and plain.n_critic == 5
 
 
-def test_differences_are_of_the_seeds_that_both_have():
-    assert challenges_vae._less({0: 3.0, 1: 5.0, 2: 1.0}, {0: 1.0, 2: 4.0}) == {0: 2.0, 2: -3.0}
-    found = challenges_vae._matrix([{0: 1.0, 1: 2.0}, {1: 5.0, 0: 4.0, 2: 9.0}])
-    assert found.tolist() == [[1.0, 4.0], [2.0, 5.0]]
+def test_a_band_is_of_the_seeds_that_every_column_has():
+    columns = [{0: {"x": 1.0}, 1: {"x": 2.0}}, {1: {"x": 5.0}, 0: {"x": 4.0}, 2: {"x": 9.0}}]
+    assert challenges_vae._matrix(columns, "x").tolist() == [[1.0, 4.0], [2.0, 5.0]]
 
 
 def test_a_smoke_run(tmp_path):
-    flags = ["--budget", "smoke", "--workdir", str(tmp_path), "--quiet", "--parts", "collapse"]
-    assert reproduce.main(["challenges", *flags]) == 0
-    found = {row["id"].split(".")[1]: row for row in results.read("challenges", tmp_path / "results")}
-    for row in found.values():
-        results.check(row)
+    found = smoke("challenges", tmp_path, "collapse")
     assert found["collapse_non_saturating"]["ours"]["n"] == 2 and found["collapse_hinge"]["ours"] is None
     assert found["width_wide"]["verdict"].startswith("not run")
-    pictures = {file.name for file in (tmp_path / "results" / "challenges").glob("*.png")}
-    assert pictures == {"collapse.png", "samples.png"}
+    assert pictures("challenges", tmp_path) == {"collapse.png", "samples.png"}

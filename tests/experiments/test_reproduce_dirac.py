@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.reproduce import __main__ as reproduce
-from experiments.reproduce import dirac, published, results
+from experiments.reproduce import dirac, published
 from experiments.reproduce import dirac_game as game
 from experiments.reproduce.dirac_game import Game
+from tests.smoke import pictures, smoke
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +111,8 @@ def test_the_librarys_step_is_the_recursion_and_not_any_other():
 def test_eigenvalues_are_reproduced(tmp_path):
     parts = {part.name: part.rows for part in dirac.PARTS}
     assert sorted(row for rows in parts.values() for row in rows) == sorted(published.entries()["dirac"])
-    arguments = ["dirac", "--budget", "smoke", "--workdir", str(tmp_path), "--quiet", "--parts", "spectra"]
-    assert reproduce.main(arguments) == 0
-    found = {row["id"].split(".")[1]: row for row in results.read("dirac", tmp_path / "results")}
+    found = smoke("dirac", tmp_path, "spectra")
     for name in parts["spectra"]:
-        results.check(found[name])
         assert found[name]["budget"] == "exact"
         assert found[name]["verdict"] in ("reproduced", "claim holds"), found[name]
-    assert (tmp_path / "results" / "dirac" / "eigenvalues.png").exists()
+    assert pictures("dirac", tmp_path) == {"eigenvalues.png"}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from experiments.reproduce import __main__ as reproduce
-from experiments.reproduce import iwae, published, results
+from experiments.reproduce import iwae, published
 from experiments.reproduce import iwae_models as models
+from tests.smoke import smoke
 
 
 @pytest.fixture(autouse=True)
@@ -45,10 +45,6 @@ def test_models_differ_by_objective_and_samples_alone(tag):
 
 def test_a_smoke_run_of_switching(tmp_path, mnist):
     mnist("train")
-    flags = ["--budget", "smoke", "--workdir", str(tmp_path), "--quiet", "--parts", "switching"]
-    assert reproduce.main(["iwae", *flags]) == 0
-    found = {row["id"].split(".")[1]: row for row in results.read("iwae", tmp_path / "results")}
-    for row in found.values():
-        results.check(row)
+    found = smoke("iwae", tmp_path, "switching")
     assert found["switch_helps"]["ours"]["n"] == 2
     assert found["one_vae_1"]["verdict"].startswith("not run")

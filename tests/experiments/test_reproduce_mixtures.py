@@ -5,14 +5,24 @@ import math
 import numpy as np
 import pytest
 
-from experiments.reproduce import __main__ as reproduce
-from experiments.reproduce import mixtures, published, results
+from experiments.reproduce import mixtures, published
+from tests.smoke import pictures, smoke
 
 
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in mixtures.PARTS for row in part.rows]
     assert sorted(rows) == sorted(published.entries()["mixtures"])
     assert published.headline("mixtures") in rows
+
+
+@pytest.mark.parametrize("tag", mixtures.MIXTURES)
+def test_the_printed_table_is_that_of_the_rules(tag):
+    for packing in mixtures.PACKINGS:
+        said = mixtures.MIXTURES[tag].pacgan[mixtures.title(packing)]
+        for name, text in zip(mixtures.METRICS, said, strict=True):
+            entry = published.entries()["mixtures"][f"{tag}_{name}_{packing}"]
+            numbers = [float(word) for word in text.split(" +- ")]
+            assert numbers == [v for v in (entry.value, entry.error) if v is not None]
 
 
 def test_shares_are_of_good_points():
@@ -25,12 +35,7 @@ def test_shares_are_of_good_points():
 
 
 def test_a_smoke_run(tmp_path):
-    flags = ["--budget", "smoke", "--workdir", str(tmp_path), "--quiet", "--parts", "ring"]
-    assert reproduce.main(["mixtures", *flags]) == 0
-    found = {row["id"].split(".")[1]: row for row in results.read("mixtures", tmp_path / "results")}
-    for row in found.values():
-        results.check(row)
+    found = smoke("mixtures", tmp_path, "ring")
     assert found["ring_modes_2"]["ours"]["n"] == 2 and found["ring_modes_3"]["ours"] is None
     assert found["ring_perfect"]["verdict"] == "claim holds" and found["ring_perfect"]["budget"] == "exact"
-    pictures = {file.name for file in (tmp_path / "results" / "mixtures").glob("*.png")}
-    assert pictures == {"ring-samples.png", "ring-modes.png"}
+    assert pictures("mixtures", tmp_path) == {"ring-samples.png", "ring-modes.png"}

@@ -26,6 +26,16 @@ def test_a_perfect_sampler_finds_every_mode() -> None:
         assert mode_divergence(points, centres) == pytest.approx((count - 1) / 40000, abs=1e-3)
 
 
+def test_divergence_of_good_points_alone() -> None:
+    centres = np.array([[0.0, 0.0], [10.0, 0.0]])
+    points = np.array([[0.1, 0.0], [0.0, 0.2], [10.0, 0.1], [8.0, 0.0], [7.0, 0.0]])
+    assert mode_divergence(points, centres) == pytest.approx(np.log(2) - entropy([0.4, 0.6]))
+    assert mode_divergence(points, centres, 0.1) == pytest.approx(np.log(2) - entropy([2 / 3, 1 / 3]))
+    assert mode_divergence(points[3:], centres, 0.1) == pytest.approx(np.log(2))
+    with pytest.raises(ValueError, match="sd"):
+        mode_divergence(points, centres, 0.0)
+
+
 def test_a_mode_counts_when_a_good_point_hits_it() -> None:
     centres = np.array([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0]])
     points = np.array([[0.3, 0.0], [0.0, 0.31], [10.0, 0.4], [0.0, 0.0]])  # inside, outside, outside, inside

@@ -46,13 +46,17 @@ def mode_coverage(points: ArrayLike, centres: ArrayLike, sd: float) -> tuple[int
     return len(np.unique(owner[good])), float(good.mean())
 
 
-def mode_divergence(points: ArrayLike, centres: ArrayLike) -> float:
+def mode_divergence(points: ArrayLike, centres: ArrayLike, sd: float | None = None) -> float:
     """KL of the points' shares of the nearest centres to uniform, nats, in [0, log M]: PacGAN's "reverse KL".
 
-    points [N, D], centres [M, D]. Raises ValueError as `mode_coverage`.
+    points [N, D], centres [M, D]. With `sd` points farther than 3 of it from every centre do not count, as in PacGAN's
+    code; where none is left it is log M, as if all lay in one mode. Raises ValueError as `mode_coverage`.
     """
     points, centres = inputs.feature_pair("points", points, "centres", centres)
-    return _kl_to_uniform(np.bincount(_owner(points, centres)[0], minlength=len(centres)))
+    owner, distance = _owner(points, centres)
+    if sd is not None:
+        owner = owner[distance <= 3 * inputs.positive("sd", sd)]
+    return _kl_to_uniform(np.bincount(owner, minlength=len(centres))) if len(owner) else math.log(len(centres))
 
 
 def stacked_modes(probs: ArrayLike, shares: ArrayLike | None = None) -> StackedModes:
