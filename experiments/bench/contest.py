@@ -14,9 +14,9 @@ import numpy as np
 
 from experiments.bench.tasks import Task
 
-VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another's code: a short curve shows the same losses
-SHORT, PATIENCE = 32, 60  # steps of such a curve; the seconds it may take
-LONG = 180  # seconds that another curve may take, if SHORT steps do not take longer
+VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another contender's code in another form
+LONG, VARIANT = 180, 120  # seconds that a curve of losses may take, and that of a variant
+FEWEST = 16  # steps of a curve: below, it shows nothing and is not run
 SLOW = 5.0  # seconds a step from which on one step is a turn
 PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
@@ -103,10 +103,9 @@ def run(
             for process in running:
                 seconds, _ = process.run(2)
                 count = max(1 if seconds / 2 > SLOW else 2, int(turn / (seconds / 2))) if seconds == seconds else 0
-                variant = process.entry.contender in VARIANTS
-                most = SHORT if variant or not count else max(SHORT, int(LONG / (seconds / 2)))
-                steps = min(loss_steps, most)
-                if steps and count and not (variant and seconds / 2 * steps > PATIENCE):
+                limit = VARIANT if process.entry.contender in VARIANTS else LONG
+                steps = min(loss_steps, int(limit / (seconds / 2))) if count else 0
+                if steps >= min(loss_steps, FEWEST) > 0:
                     _, process.entry.losses = process.run(steps)
                 seconds, _ = process.run(count)  # warm, and a better estimate
                 turns[process] = count
