@@ -62,6 +62,9 @@ class Config:
     """How the decoder climbs L_GAN: as written, or by -log Dis as in Goodfellow et al., section 3."""
     reconstructions_as_fakes: bool = True
     """The paper shows Dis both Dec(z) and Dec(z_p); the authors' scripts for faces only Dec(z_p)."""
+    one_batch: bool = False
+    """The authors' code, the paper does not say: Dis normalises x and Dec(z) by shared statistics for Dis_l, x and all
+    fakes for L_GAN; else each by its own, to which an image's brightness and contrast are lost past a first layer."""
     balance: bool = False
     """The authors' code, not the paper: Dis waits while it wins, Dec while it loses (equilibrium -+ margin)."""
     equilibrium: float = 0.68
@@ -172,13 +175,27 @@ def gradients(
         return adversarial.generate(config, variables, z, None, state.shape, train=True)
 
     def dis(params: Any, rebuilt: jax.Array, fake: jax.Array) -> tuple[dict[str, jax.Array], Any]:
-        """Logits of the three batches, each with its own statistics, and L_llike."""
-        stats, found = state.discriminator.batch_stats, []
-        for images, dropout in zip((x, rebuilt, fake), dropout_keys, strict=True):
+        """Logits of the three batches, and L_llike."""
+        stats, keys = state.discriminator.batch_stats, iter(dropout_keys)
+
+        def judge(*images: jax.Array) -> list[tuple[jax.Array, jax.Array]]:
+            """(logits, features) of each, normalised by the statistics of all."""
+            nonlocal stats
             variables = {"params": params, "batch_stats": stats}
-            judged, stats = players.apply(config.discriminator, variables, images, train=True, dropout=dropout)
-            found.append(judged)
-        (real, features), (rebuilt_logits, rebuilt_features), (fake_logits, _) = found
+            together = images[0] if len(images) == 1 else jnp.concatenate(images)
+            judged, stats = players.apply(config.discriminator, variables, together, train=True, dropout=next(keys))
+            return list(zip(*(jnp.split(part, len(images)) for part in judged), strict=True))
+
+        if not config.one_batch:
+            (real, features), (rebuilt_logits, rebuilt_features), (fake_logits, _) = (
+                judge(images)[0] for images in (x, rebuilt, fake)
+            )
+        else:
+            (_, features), (rebuilt_logits, rebuilt_features) = judge(x, rebuilt)
+            if config.reconstructions_as_fakes:
+                (real, _), (rebuilt_logits, _), (fake_logits, _) = judge(x, rebuilt, fake)
+            else:
+                (real, _), (fake_logits, _) = judge(x, fake)
         llike = -losses.gaussian_log_prob(rebuilt_features, 0.0, features).mean()
         return {"real": real, "reconstruction": rebuilt_logits, "fake": fake_logits, "llike": llike}, stats
 

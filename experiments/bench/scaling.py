@@ -1,7 +1,8 @@
 """`make bench-scaling`: python -m experiments.bench.scaling [--axes batch image] [--seconds 1.5] [--out DIR]
 
 Steps per second against batch size, image size, seeds, data set size and devices; what devices say to each other in a
-step. Writes results/scaling/<device>.json and a plot an axis, prints the table. Random images: steps cost the same.
+step. Writes results/scaling/<device>.json and a plot an axis, prints the table; axes that are not asked for stay as
+they were measured. Random images: steps cost the same.
 """
 
 import argparse
@@ -299,7 +300,7 @@ def draw(axis: str, rows: Sequence[Row], device: str, path: Path) -> None:
         plots.clean(panel)
     left_out = {c: [f"{r['at']:,}" for r in rows if r["curve"] == c and r["skipped"]] for c in curves}
     note = "; ".join(f"{curve} at {', '.join(at)}" for curve, at in left_out.items() if at)
-    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "ncols": len(curves)}
+    style: dict[str, Any] = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "ncols": min(3, len(curves))}
     legend = figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **style)
     legend.set_title(f"not run: {note}" if note else None, {"size": 8})
     legend.get_title().set_color("0.4")
@@ -311,12 +312,22 @@ def page(folder: Path = table.RESULTS / "scaling") -> str:
     parts = []
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
-        parts += [table.heading(result), *([result["flat"]["text"]] if result["flat"] else [])]
-        if rows := result["axes"].get("devices"):
-            parts.append(table.markdown(lines("devices", rows)))
         where = folder.resolve().relative_to(readme.README.parent).as_posix()
-        parts += [f"![{AXES[axis].title}]({where}/{file.stem}-{axis}.png)" for axis in result["axes"]]
+        runs = _runs(result)
+        for run in dict.fromkeys(runs.values()):
+            own = [axis for axis in AXES if runs.get(axis) == run]
+            parts.append(run)
+            if "data" in own and result["flat"]:
+                parts.append(result["flat"]["text"])
+            if "devices" in own:
+                parts.append(table.markdown(lines("devices", result["axes"]["devices"])))
+            parts += [f"![{AXES[axis].title}]({where}/{file.stem}-{axis}.png)" for axis in own]
     return "\n\n".join(parts)
+
+
+def _runs(result: Row) -> dict[str, str]:
+    """axis -> the heading of the run that measured it."""
+    return result.get("runs") or dict.fromkeys(result["axes"], table.heading(result))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -351,12 +362,22 @@ def main(argv: list[str] | None = None) -> int:
         "versions": machine.versions("jax", "flax", "optax"),
         "threads": machine.cores(),
     }
-    result |= {"repeats": TURNS, "seconds": flags.seconds, "limit": flags.limit, "axes": {}, "flat": None}
     flags.out.mkdir(parents=True, exist_ok=True)
     stem = machine.slug(device)
+    file = flags.out / f"{stem}.json"
+    before = json.loads(file.read_text()) if file.exists() else {"axes": {}, "flat": None}
+    kept = [axis for axis in before["axes"] if axis not in flags.axes]
+    result |= {
+        "repeats": TURNS,
+        "seconds": flags.seconds,
+        "limit": flags.limit,
+        "axes": {axis: before["axes"][axis] for axis in kept},
+        "flat": before["flat"] if "data" in kept else None,
+        "runs": {axis: _runs(before)[axis] for axis in kept},
+    }
     for axis in flags.axes:
         if axis == "devices":
-            rows = device_rows(("vae", "gan", "wgan", "vaegan"), (1, 2, 4), flags.seconds, flags.limit)
+            rows = device_rows(tuple(tasks.TASKS), (1, 2, 4), flags.seconds, flags.limit)
         else:
             rows = sweep(axis, points(axis), flags.seconds, flags.limit)
         result["axes"][axis] = rows
@@ -364,13 +385,14 @@ def main(argv: list[str] | None = None) -> int:
         peaks.append(machine.gemm_gflops())
         unrest = machine.unrest(peaks, loads)
         result |= {"gemm_gflops": max(peaks), "quiet": not unrest, "unrest": unrest}
+        result["runs"] |= dict.fromkeys(flags.axes[: flags.axes.index(axis) + 1], table.heading(result))
         # After every axis, so that what was measured stays if the run is broken off.
-        (flags.out / f"{stem}.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+        file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         draw(axis, rows, device, flags.out / f"{stem}-{axis}.png")
         print(f"{AXES[axis].title}\n{table.text(lines(axis, rows))}", flush=True)
         print(flat["text"] + "\n" if flat and axis == "data" else "")
-    print(f"{table.heading(result)}\nwritten: {flags.out / stem}.json and a plot an axis")
-    if flags.out == table.RESULTS / "scaling" and set(flags.axes) == set(AXES):
+    print(f"{table.heading(result)}\nwritten: {file} and a plot an axis")
+    if flags.out == table.RESULTS / "scaling":
         readme.put("experiments.bench.scaling", page(), check=False)
     return 0
 

@@ -108,6 +108,7 @@ def text(lines: list[list[str]]) -> str:
 
 def heading(result: Row) -> str:
     quiet = "" if result["quiet"] else f" The machine was not quiet: {result['unrest']}."
+    quiet += f" {result['again']}" if result.get("again") else ""
     return (
         f"{result['device']}, GEMM peak {result['gemm_gflops']:,.0f} GFLOP/s, {result['threads']} threads each, "
         f"{result['repeats']} turns, {result['date']}, {result['versions']}.{quiet}"

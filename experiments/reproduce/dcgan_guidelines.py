@@ -21,6 +21,8 @@ def guidelines(job: Job) -> Outcome:
     network, n = samples.network(job, "mnist"), job.choose(200, 5_000, 5_000)
     judge = samples.judge(network, metrics.statistics(network.features(test.x, progress=False)))
     trained = {variant: models.train(job, "mnist", variant) for variant in models.VARIANTS}
+    # What a variant that diverged is worth: nothing to see.
+    blank = judge(np.zeros((n, *test.x.shape[1:]), np.float32))["frechet"]
     frechet: dict[str, dict[int, float]] = {}
     classes: dict[str, list[float]] = {}
     pictures = []
@@ -36,11 +38,13 @@ def guidelines(job: Job) -> Outcome:
             job.tick()
     steps, data = models.steps(job.budget), (train, test)
     found = {}
+    whole = trained["dcgan"]
     for variant, one in list(trained.items())[1:]:
-        both = [s for s in frechet["dcgan"] if s in frechet[variant]]
-        values = [frechet[variant][s] - frechet["dcgan"][s] for s in both]
-        failed = sorted({*trained["dcgan"].failed, *one.failed})
-        found[f"guideline_{variant}"] = Measured(values, both, failed, steps, one.config(), data)
+        values = [frechet[variant].get(s, blank) - frechet["dcgan"][s] for s in whole.seeds]
+        lost = f"the variant diverged: seeds {', '.join(map(str, one.failed))}" if one.failed else ""
+        found[f"guideline_{variant}"] = Measured(
+            values, whole.seeds, whole.failed, steps, (one.config(), whole.config()), data, note=lost
+        )
     if pictures:
         plots.grid(np.concatenate(pictures), job.figures / "guidelines.png", columns=20, scale=1)
     lines = [
@@ -48,7 +52,10 @@ def guidelines(job: Job) -> Outcome:
          len(trained[variant].failed)]
         for variant, title in TITLES.items()
     ]  # fmt: skip
-    title = f"Frechet distance of {n:,} samples to the test images ({network.name}); classes with 1 % of them or more."
+    title = (
+        f"Frechet distance of {n:,} samples to the test images ({network.name}; of blank images {blank:.4g}); classes "
+        "with 1 % of them or more."
+    )
     caption = {"guidelines.png": f"Samples of the first seed, a row each: {'; '.join(TITLES.values())}."}
     columns = ("recipe", "Frechet distance", "classes", "failed seeds")
     return Outcome(found, [Table(title, columns, lines)], caption if pictures else {})

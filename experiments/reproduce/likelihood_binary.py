@@ -1,19 +1,23 @@
-"""Table 1 of Wu et al. 2017: one importance-weighted autoencoder on binarised MNIST by four estimators of log p(x)."""
+"""Table 1 of Wu et al. 2017: one importance-weighted autoencoder on binarised MNIST by four estimators of log p(x).
 
+The released code has Burda et al.'s model of fixed bits. Larochelle and Murray's files are not to be had here: ours are
+one draw of bits for ever, so that the table's numbers are shown, and only its inequalities are judged.
+"""
+
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.reproduce import draw
+from experiments.reproduce import iwae_models as burda
 from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, over_seeds, says
-from vaegan_jax import losses, metrics, nets, vae
+from vaegan_jax import losses, metrics, vae
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.optimizer import Optimizer
 
 PUBLISHED = {
     "prior": ("AIS", -85.619), "encoder": ("AIS from the encoder", -85.621), "short": ("AIS, a tenth as long", None),
@@ -22,24 +26,19 @@ PUBLISHED = {
 
 
 def steps(budget: str) -> int:
-    return {"smoke": 10, "cpu": 20_000, "paper": 9_774_400}[budget]
+    return {"smoke": 10, "cpu": 20_000, "paper": burda.steps("paper")}[budget]
 
 
 def config(budget: str) -> vae.Config:
-    """Burda et al.'s one layer of 50 latents, k = 50, at a constant rate; their stages are the target iwae's."""
-    hidden = (200, 200) if budget != "smoke" else (16,)
-    return vae.Config(
-        latents=50,
-        encoder=nets.MLPEncoder(hidden=hidden, activation=nn.tanh),
-        decoder=nets.MLPDecoder(hidden=hidden, activation=nn.tanh),
-        bias_from_data=True,
-        bound="iwae",
-        samples=50,
-        weight_prior=False,
-        optimizer=Optimizer(rule="adam", learning_rate=1e-3, eps=1e-4),
-        batch_size=20,
-        splits=("train[:59600]", "train[59600:]", "test"),
-    )
+    """Burda et al.'s one layer, k = 50, with their stages."""
+    found: vae.Config = burda.config(burda.Model("one", "iwae_50", "iwae", 50), budget)
+    return dataclasses.replace(found, binarize="none")
+
+
+def bits(data: Dataset, seed: int) -> Dataset:
+    """One draw of an image's bits for ever, as 0 and 255."""
+    drawn = np.random.default_rng(seed).random(data.x.shape) < data.x / 255
+    return Dataset((255 * drawn).astype(np.uint8), None, f"{data.name}, binarised", data.split)
 
 
 def from_encoder(config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
@@ -97,12 +96,12 @@ def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, float
 
 
 def binary(job: Job) -> Outcome:
-    train, test = job.load("mnist", "train[:59600]"), job.load("mnist", "test")
+    train, test = bits(job.load("mnist", f"train[:{burda.TRAIN}]"), 2), bits(job.load("mnist", "test"), 3)
     one = job.fit("iwae50", vae, config(job.budget), train, steps=steps(job.budget))
     n = job.choose(3, 50, 1000)
     order = np.random.default_rng(1).permutation(len(test))[:n]
-    shown = Dataset(test.x[order], None, "mnist", "test")
-    x = vae.draw_bits(jax.random.key(1), jnp.asarray(shown.x, jnp.float32) / 255)
+    shown = Dataset(test.x[order], None, test.name, "test")
+    x = jnp.asarray(shown.x, jnp.float32) / 255
     found = {seed: evaluate(job, one, seed, x) for seed in one.seeds}
 
     row = functools.partial(over_seeds, {"iwae": one}, {"iwae": found}, steps=steps(job.budget), data=(train, shown))
@@ -120,8 +119,9 @@ def binary(job: Job) -> Outcome:
         for name, (title, said) in PUBLISHED.items()
     ]
     title = (
-        f"Table 1, binarised MNIST, IWAE with k = 50 after {steps(job.budget):,} steps of 20: {n:,} test images, one "
-        f"draw of their bits; {job.choose(20, 500, 10_000):,} distributions from the prior, a tenth from the encoder."
+        f"Table 1, binarised MNIST (theirs: Larochelle and Murray's bits; ours: another draw), IWAE with k = 50 after "
+        f"{steps(job.budget):,} steps of 20: {n:,} test images; "
+        f"{job.choose(20, 500, 10_000):,} distributions from the prior, a tenth from the encoder."
     )
     return Outcome(rows, [Table(title, ("estimator", "Wu et al., nats", "ours, nats"), lines)])
 

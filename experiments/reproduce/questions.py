@@ -16,7 +16,8 @@ from experiments.reproduce import TARGETS, results
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """`answer` is a format string: {target.row:spec}, a row's mean and deviation over seeds; {target.row.mean:spec}."""
+    """`answer` is a format string: {target.row:spec}, a row's mean and deviation over seeds; {target.row.mean:spec};
+    {target.row.steps:spec}."""
 
     asked: str
     answer: str
@@ -51,44 +52,48 @@ QUESTIONS = (
     ),
     Question(
         "How wide should a VAE's latent space be?",
-        "The bound with 20 latents lies {challenges.width_narrow:.1f} nats above that with 2, and "
-        "{challenges.width_wide:.2f} above that with 200 (negative: the wide one is better), of which the encoder uses "
-        "{challenges.width_unused:.0%}.",
+        "After {challenges.width_wide.steps:,} steps the bound with 20 latents lies {challenges.width_narrow:.1f} nats "
+        "above that with 2, and {challenges.width_wide:.2f} above that with 200 (negative: the wide one is better), of "
+        "which the encoder uses {challenges.width_active:.0f}.",
         "challenges/width.png",
         "challenges",
     ),
     Question(
         "How much data does a VAE need?",
-        "Trained on 50,000 images the bound is {challenges.size_gap_all:.1f} nats better on them than on new ones, on "
-        "1,000 images the gap is {challenges.size_gap:.1f} nats wider; and what 1,000 images reach at best is "
-        "{challenges.size_data:.1f} nats below what 50,000 do.",
+        "After {challenges.size_gap_all.steps:,} steps on 50,000 images the bound is {challenges.size_gap_all:.1f} "
+        "nats better on them than on new ones, on 1,000 images the gap is {challenges.size_gap:.1f} nats wider; and "
+        "what 1,000 images reach at best is {challenges.size_data:.1f} nats below what 50,000 do.",
         "challenges/size.png",
         "challenges",
     ),
     Question(
         "Are a VAE's samples blurred?",
-        "Their share of high spatial frequencies is {challenges.blur_vae:.2f} of that of test images; a GAN's is "
-        "{challenges.blur_gan:.2f} more of it, a VAE/GAN's {challenges.blur_vaegan:.2f} more.",
+        "Their share of high spatial frequencies is {challenges.blur_vae:.2f} of that of test images, where a GAN's on "
+        "the same nets is {challenges.ratio_gan:.2f} of it and a VAE/GAN's {challenges.ratio_vaegan:.2f} (above 1 is "
+        "speckle), all after {challenges.blur_vae.steps:,} steps.",
         "challenges/blur.png",
         "challenges",
     ),
     Question(
         "How often does a GAN collapse?",
-        "On a ring of eight modes, the share of ten seeds that cover half of them or fewer is "
-        "{challenges.collapse_minimax.mean:.1f} for the minimax loss, {challenges.collapse_non_saturating.mean:.1f} "
-        "for the non-saturating one, {challenges.collapse_least_squares.mean:.1f} for least squares, "
-        "{challenges.collapse_hinge.mean:.1f} for hinge, {challenges.collapse_relativistic.mean:.1f} for the "
-        "relativistic pairing, and {challenges.collapse_wasserstein.mean:.1f} for WGAN with its penalty. R1 adds "
-        "{challenges.collapse_r1:.1f} modes to the non-saturating loss.",
+        "On a ring of eight modes, after {challenges.collapse_minimax.steps:,} steps, the share of ten seeds that "
+        "cover half of them or fewer is {challenges.collapse_minimax.mean:.1f} for the minimax loss, "
+        "{challenges.collapse_non_saturating.mean:.1f} for the non-saturating one, "
+        "{challenges.collapse_least_squares.mean:.1f} for least squares, {challenges.collapse_hinge.mean:.1f} for "
+        "hinge, {challenges.collapse_relativistic.mean:.1f} for the relativistic pairing, "
+        "{challenges.collapse_wasserstein.mean:.1f} for WGAN with a clipped critic and "
+        "{challenges.collapse_wasserstein_gp.mean:.1f} with a gradient penalty. R1 adds {challenges.collapse_r1:.1f} "
+        "modes to the non-saturating loss.",
         "challenges/collapse.png",
         "challenges",
     ),
     Question(
         "Why is a GAN's training unstable, and what helps?",
-        "On a GAN of two numbers, a step of both players at once multiplies the distance to the equilibrium by "
-        "{dirac.simultaneous_factor:.4f}: it moves away for ever; one after the other it circles. With a gradient "
-        "penalty (R1, gamma .3) the factor is {dirac.r1_alternating:.4f}, for any of the six losses below "
-        "{dirac.every_loss_r1:.3f} with gamma 1: it converges.",
+        "On a GAN of two numbers with Goodfellow et al.'s loss, a step of both players at once multiplies the distance "
+        "to the equilibrium, near it, by {dirac.simultaneous_factor:.4f}: they move away; one after the other they "
+        "circle. With a gradient penalty (R1, gamma .3) it is {dirac.r1_simultaneous:.4f} at once and "
+        "{dirac.r1_alternating:.4f} in turn, and at most {dirac.every_loss_r1:.3f} for any of the six losses with "
+        "gamma 1: they converge.",
         "dirac/trajectories.png",
         "dirac",
     ),
@@ -110,6 +115,10 @@ class Number:
         if self.row["ours"] is None:
             raise Missing(self.row["id"])
         return float(self.row["ours"]["mean"])
+
+    @property
+    def steps(self) -> int:
+        return int(self.row["steps"])
 
     def __format__(self, spec: str) -> str:
         mean, ours = format(self.mean, spec), self.row["ours"]

@@ -18,14 +18,18 @@ from vaegan_jax.data.dataset import Dataset
 
 COMPARED = ("vae", "vae_dis_l", "vaegan", "gan")
 PRIOR_FAKES = "vaegan_prior_fakes"
+ONE_BATCH = "vaegan_one_batch"
 TITLES = {
     "vae": "VAE",
     "vae_dis_l": "VAE with Dis_l",
     "vaegan": "VAE/GAN",
     "gan": "GAN",
     PRIOR_FAKES: "VAE/GAN, samples alone as fakes",
+    ONE_BATCH: "VAE/GAN, statistics of Dis shared",
 }
-ALGORITHMS: dict[str, Any] = {"vae": vae, "vae_dis_l": vaegan, "vaegan": vaegan, "gan": gan, PRIOR_FAKES: vaegan}
+ALGORITHMS: dict[str, Any] = {
+    "vae": vae, "vae_dis_l": vaegan, "vaegan": vaegan, "gan": gan, PRIOR_FAKES: vaegan, ONE_BATCH: vaegan,
+}  # fmt: skip
 """What samples, encodes and reconstructs; it also trains, but for vae_dis_l."""
 PUBLISHED = 37_500
 """The released scripts' 150 epochs of 250 batches of 64 faces."""
@@ -97,7 +101,7 @@ def config(model: str, base: vaegan.Config, shape: Sequence[int]) -> Any:
         )  # fmt: skip
     if model == "vae_dis_l":
         return dataclasses.replace(base, gan_weight=0.0)
-    return dataclasses.replace(base, reconstructions_as_fakes=model != PRIOR_FAKES)
+    return dataclasses.replace(base, reconstructions_as_fakes=model != PRIOR_FAKES, one_batch=model == ONE_BATCH)
 
 
 def folder(job: Job) -> Path:

@@ -106,11 +106,10 @@ def last(trained: Trained, name: str) -> dict[int, float]:
     return dict(zip(trained.seeds, values[:, -1].tolist(), strict=True))
 
 
-def paired(one: Trained, name: str, other: Trained) -> tuple[list[float], list[int], list[int]]:
-    """(one - other) at the end for the seeds that finished both, these seeds, and those that did not."""
-    a, b = last(one, name), last(other, name)
-    both = [seed for seed in a if seed in b]
-    return [a[s] - b[s] for s in both], both, sorted({*one.failed, *other.failed})
+def against(reference: Trained, worse: Trained, name: str, lost: float) -> list[float]:
+    """worse - reference at the end, for the seeds of the reference; `lost` stands for a seed of worse that diverged."""
+    a, b = last(reference, name), last(worse, name)
+    return [b.get(seed, lost) - a[seed] for seed in a]
 
 
 def pictures(trained: Trained, n: int, seed: int) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Figures 5 to 7: three generators, two algorithms; who fails, and who collapses?"""
 
+import numpy as np
+
 from experiments.reproduce import draw, samples
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
@@ -19,19 +21,24 @@ def run(job: Job) -> Outcome:
         values = list(cells.last(one, "entropy").values())
         return Measured(values, one.seeds, one.failed, steps=end, config=configs["wgan", name], data=(data,), note=note)
 
-    def difference(one: cells.Cell, metric: str, other: cells.Cell) -> Measured:
-        values, seeds, failed = cells.paired(trained[one], metric, trained[other])
-        both = configs[one], configs[other]
-        lost = cells.summary({cell: trained[cell] for cell in (one, other)})
-        said = f"{note}; {lost}" if lost else note
-        return Measured(values, seeds, failed, steps=end, config=both, data=(data,), note=said)
+    extractor, reference = cells.network(job)
+    judge = samples.judge(extractor, reference)
+    blank = judge(np.zeros_like(data.x[:n], np.float32))["frechet"]
+
+    def worse(name: str, metric: str, lost: float, sign: int = 1) -> Measured:
+        """The GAN less the WGAN, with `lost` for a GAN that diverged."""
+        game, reference = trained["gan", name], trained["wgan", name]
+        values = [sign * v for v in cells.against(reference, game, metric, lost)]
+        both, gone = (configs["gan", name], configs["wgan", name]), cells.summary({("gan", name): game})
+        said = f"{note}; {gone}" if gone else note
+        return Measured(values, reference.seeds, reference.failed, steps=end, config=both, data=(data,), note=said)
 
     rows = {
         "wgan_dcgan": diversity("dcgan"),
         "wgan_nobn": diversity("nobn"),
         "wgan_mlp": diversity("mlp"),
-        "nobn_gan_fails": difference(("gan", "nobn"), "frechet", ("wgan", "nobn")),
-        "mlp_gan_collapses": difference(("wgan", "mlp"), "entropy", ("gan", "mlp")),
+        "nobn_gan_fails": worse("nobn", "frechet", blank),
+        "mlp_gan_collapses": worse("mlp", "entropy", 0.0, -1),
     }
     lines = [
         [
@@ -41,8 +48,7 @@ def run(job: Job) -> Outcome:
         ]
         for (algorithm, name), one in trained.items()
     ]  # fmt: skip
-    extractor, reference = cells.network(job)
-    real = samples.judge(extractor, reference)(data.x[:n])
+    real = judge(data.x[:n])
     lines.append(["training images", "-", *(draw.spread([real[m]]) for m in ("entropy", "classes", "frechet")), 0])
     table = Table(
         f"Samples after {end:,} generator iterations as {extractor.name} sees them, n = {n:,}; log 10 = 2.303. Mean "

@@ -81,9 +81,13 @@ def test_every_contender_trains(task, contender):
 
 def test_two_processes_in_turn_and_the_row_that_comes_of_it(tmp_path):
     out = tmp_path / "here.json"
+    other = {"gflop": 1.0, "entries": []}  # what is not asked for stays
+    out.write_text(json.dumps({"tasks": {"gan": other}, "unrest": "", "gemm_gflops": 1.0, "wholes": []}))
     flags = ["--tasks", "vae", "--contenders", "ours", "linen-host", "--data", "random", "--no-wholes"]
     assert bench.main([*flags, "--repeats", "2", "--turn", "0.05", "--loss-steps", "20", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
+    assert list(result["tasks"]) == ["vae", "gan"] and result["tasks"]["gan"] == other
+    assert result["again"] == "Measured later, alone: vae."
     entries = result["tasks"]["vae"]["entries"]
     assert [e["contender"] for e in entries] == ["ours", "linen-host"]
     for entry in entries:

@@ -134,6 +134,13 @@ def test_every_axis_is_measured_written_and_drawn(tmp_path, monkeypatch, capsys)
     assert {"device", "date", "versions", "quiet", "unrest", "gemm_gflops"} <= set(result)
     said = capsys.readouterr().out
     assert result["flat"]["text"] in said and all(axis.title in said for axis in scaling.AXES.values())
+    # One axis again: the others stay, under the heading of the run that measured them.
+    monkeypatch.setattr(machine, "gemm_gflops", lambda: 60.0)
+    assert scaling.main(["--seconds", "0.002", "--axes", "image", "--out", str(tmp_path)]) == 0
+    again = json.loads((tmp_path / f"{stem}.json").read_text())
+    for axis in ("batch", "seeds", "data", "devices"):
+        assert again["axes"][axis] == result["axes"][axis] and "peak 50" in again["runs"][axis]
+    assert "peak 60" in again["runs"]["image"] and again["flat"] == result["flat"]
 
 
 def test_a_point_over_the_limit_is_left_out_with_its_reason(tmp_path, monkeypatch):

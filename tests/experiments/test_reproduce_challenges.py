@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 
 from experiments.reproduce import challenges, challenges_vae, published
@@ -23,13 +24,27 @@ def test_half_of_the_modes_is_a_collapse():
 
 @pytest.mark.parametrize("loss", ring.LOSSES)
 def test_a_loss_alone_and_with_the_penalty_differ_by_it_alone(loss):
-    assert set(losses.ADVERSARIAL) == set(ring.LOSSES)
-    (_, plain), (_, penalised) = (ring.games(loss)[kind] for kind in (ring.PLAIN, ring.PENALISED))
+    assert set(losses.ADVERSARIAL) == set(ring.LOSSES) - {ring.PENALTY}
+    games = {kind: one for kind, (_, one) in ring.games(loss).items()}
+    plain = games[ring.PLAIN]
+    if loss == ring.PENALTY:
+        assert plain.gradient_penalty > 0 and plain.clip is None and set(games) == {ring.PLAIN}
+        return
+    penalised = games[ring.PENALISED]
     assert penalised.adversarial == loss and penalised.r1 == ring.R1
     if loss != "wasserstein":
         assert dataclasses.replace(penalised, r1=0.0) == plain
     else:
-        assert plain.gradient_penalty > 0 and plain.n_critic == 5
+        assert plain.clip == 0.01 and plain.n_critic == 5 and plain.generator_optimizer.rule == "rmsprop"
+
+
+def test_a_mode_is_covered_by_a_hundredth_of_the_samples():
+    centres = np.array([[0.0, 0.0], [1.0, 0.0]])
+    x = np.zeros((200, 2))
+    x[0] = centres[1]
+    assert ring.covered(x, centres) == (1, 1.0)
+    x[1], x[2:102] = centres[1], 0.5  # two of 200 are enough; half are near to none
+    assert ring.covered(x, centres) == (2, 0.5)
 
 
 def test_a_band_is_of_the_seeds_that_every_column_has():
