@@ -47,16 +47,23 @@ def short(trouble: str, limit: int = 90) -> str:
 
 
 def contenders(result: Row) -> list[list[str]]:
-    """A line a contender: ms a step, the ratio to ours, the share of the GEMM peak, compilation, memory, losses."""
+    """A line a contender: ms a step, the ratio to ours, the share of the GEMM peak, compilation, memory, losses.
+
+    earlier: its ms a step by which the aims were set, see Task.
+    """
     lines = [
-        ["task", "contender", "ms a step", "ours is faster by", "of the peak", "first steps", "memory", "losses agree"],
-    ]
+        [
+            "task", "contender", "ms a step", "earlier", "ours is faster by", "of the peak", "first steps", "memory",
+            "losses agree",
+        ],
+    ]  # fmt: skip
     for name, row in result["tasks"].items():
         by_name = {e["contender"]: e for e in row["entries"]}
         ours = by_name.get("ours", {}).get("milliseconds", [])
+        earlier = dict(TASKS[name].earlier)
         for e in row["entries"]:
             if e["trouble"]:
-                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", short(e["trouble"]), *["-"] * 4])
+                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", "-", short(e["trouble"]), *["-"] * 4])
                 continue
             middle = statistics.median(e["milliseconds"])
             share = row["gflop"] / (middle / 1000) / result["gemm_gflops"]
@@ -65,6 +72,7 @@ def contenders(result: Row) -> list[list[str]]:
                     TASKS[name].title,
                     TITLES[e["contender"]],
                     spread(e["milliseconds"], 1),
+                    f"{earlier[e['contender']]:,g}" if e["contender"] in earlier else "-",
                     "-" if e["contender"] == "ours" else spread(ratios(ours, e["milliseconds"])),
                     f"{share:.0%}",
                     f"{e['compile']:.1f} s",

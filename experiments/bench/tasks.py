@@ -29,6 +29,8 @@ class Task:
     contenders: tuple[str, ...]
     targets: tuple[Target, ...]
     loss_steps: int = 200
+    earlier: tuple[tuple[str, float], ...] = ()
+    """(contender, ms a step) on another machine of two cores (GEMM peak 190 GFLOP/s), by which the aims were set."""
 
 
 _CONV_PEERS = ("ours", "torch", "torch-channels-last", "torch-compile", "linen-host", "linen-scan")
@@ -43,6 +45,7 @@ TASKS = {
             ("reconstruction", "kl"),
             ("ours", "torch", "torch-compile", "linen-host", "linen-scan", "numpyro", "pythae"),
             (Target("PyTorch, best", BEST_TORCH, 1.5), Target("NumPyro's SVI in a scan", ("numpyro",), 1.1)),
+            earlier=(("torch", 6.8), ("linen-scan", 4.8), ("numpyro", 4.6), ("pythae", 13.3)),
         ),
         Task(
             "gan",
@@ -51,6 +54,7 @@ TASKS = {
             ("discriminator", "generator"),
             ("ours", "torch", "torch-compile", "linen-host", "linen-scan"),
             (Target("PyTorch, best", BEST_TORCH, 1.6),),
+            earlier=(("torch", 39.0), ("linen-scan", 24.0)),
         ),
         Task(
             "dcgan",
@@ -63,6 +67,7 @@ TASKS = {
                 Target("flax.linen from the host", ("linen-host",), 3.0),
                 Target("flax.linen in a scan", ("linen-scan",), 12.0),
             ),
+            earlier=(("torch", 388.0), ("linen-host", 1135.0), ("linen-scan", 5371.0)),
         ),
         Task(
             "wgan",
@@ -71,6 +76,7 @@ TASKS = {
             ("critic", "generator"),
             _CONV_PEERS,
             (Target("the best of all", (), 1.1),),
+            earlier=(("torch", 963.0), ("linen-host", 1003.0), ("linen-scan", 6883.0)),
         ),
         Task(
             "vaegan",
@@ -79,6 +85,7 @@ TASKS = {
             ("gan", "feature"),
             _CONV_PEERS,
             (Target("PyTorch, best", BEST_TORCH, 1.1),),
+            earlier=(("torch", 467.0), ("linen-host", 1032.0), ("linen-scan", 4701.0)),
         ),
     )
 }
