@@ -109,6 +109,7 @@ def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(config, chan
         (gan.dcgan(), {"r1": 1.0}),
         (wgan.gradient_penalty(), {"gradient_penalty": -1.0}),
         (vaegan.Config(), {"margin": -0.1}),
+        (gan.Config(), {"bias_margin": 0.0}),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(config, change):

@@ -59,8 +59,8 @@ def init_players(
     y = jnp.zeros((1, config.num_classes)) if config.num_classes else None
     generator = players.initialize(config.generator, generator_key, jnp.zeros((1, config.latents)), shape, y)
     if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
-        # Goodfellow's (pylearn2's) margin: what is black in every image stays so, where Burda et al.'s 1e-3 speckles.
-        generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape, margin=1e-7)
+        margin = getattr(config, "bias_margin", 1e-3)
+        generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape, margin)
     one = pack(config, jnp.zeros((packs(config), *shape)))
     discriminator = players.initialize(config.discriminator, discriminator_key, one, y)
     return (

@@ -66,6 +66,8 @@ class Config:
     )
     discriminator: nn.Module = dataclasses.field(default_factory=nets.MaxoutDiscriminator)
     output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    bias_margin: float = 1e-3
+    """How far the pixel means that the output bias is set from are kept off 0 and 1; 1e-7 in Goodfellow's pylearn2."""
     adversarial: Literal["minimax", "non_saturating", "least_squares", "hinge", "wasserstein", "relativistic"] = (
         "non_saturating"
     )
@@ -104,6 +106,8 @@ class Config:
 
     def __post_init__(self) -> None:
         adversarial.check(self)
+        if not 0 < self.bias_margin < 0.5:
+            raise ValueError(f"bias_margin is {self.bias_margin}: give a number above 0 and below a half.")
 
 
 def dcgan(conditional: bool = False) -> Config:

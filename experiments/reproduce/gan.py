@@ -170,7 +170,7 @@ def table1(job: Job) -> Outcome:
     steps = job.choose(20, 40_000, 250_000)
     n = job.choose(500, 10_000, 10_000)
     every = max(1, steps // 10)
-    config = gan.Config()
+    config = gan.Config(bias_margin=1e-7)
 
     def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
         """Both are measured at each, so that the choice by validation needs no state but these numbers."""
