@@ -54,7 +54,7 @@ REGULARISERS: dict[str, dict[str, Any]] = {
     "R2, .3": {"r2": 0.3},
     "noise, .7": {"noise": 0.7},
     "consensus, 1": {"consensus": 1.0},
-    "penalty to 1, .7": {"gradient_penalty": 0.7},
+    "penalty to 1, .7": {"gradient_penalty": 0.7},  # Gulrajani et al.'s or DRAGAN's: D's slope is one everywhere
     "clip, 1": {"clip": 1.0},
 }
 GRID = np.round(np.arange(1, 61) * 0.05, 2)
@@ -98,6 +98,9 @@ def trajectories(job: Job) -> Outcome:
     walks = {(name, order): _walk(game, order) for name, game in PANELS.items() for order in ORDERS}
     radius = {key: np.linalg.norm(walk, axis=1) for key, walk in walks.items()}
 
+    linear = [Game("wasserstein", **REGULARISERS[name]) for name in ("none", "R1, .3", "R1, 1", "R2, .3")]
+    off = {(game, order): _off_path(game, order) for game in linear for order in ORDERS}
+
     def away(name: str) -> Measured:
         """The closest that the last 100 steps come to the equilibrium, of both orders the smaller."""
         nearest = {order: radius[name, order][-100:].min() for order in ORDERS}
@@ -111,6 +114,7 @@ def trajectories(job: Job) -> Outcome:
         ),
         "wgan": away("WGAN, clip 1"),
         "wgan_gp": away("WGAN-GP"),
+        "linear_paths": _exact(max(off.values()), f"largest of {len(off)} paths"),
         "r1_radius": _exact(radius["gradient penalty R1, .3", "simultaneous"][-1]),
         "noise_converges": _exact(max(radius["instance noise, .7", order][-1] for order in ORDERS)),
         "consensus_converges": _exact(max(radius["consensus optimisation", order][-1] for order in ORDERS)),
@@ -123,6 +127,17 @@ def trajectories(job: Job) -> Outcome:
     lines = [[name, *(f"{radius[name, order][-1]:.3g}" for order in ORDERS)] for name in PANELS]
     table = Table(f"Distance to the equilibrium after {STEPS} steps of {H} from (1, 1).", ("method", *ORDERS), lines)
     return Outcome(rows, [table], {"trajectories.png": caption})
+
+
+def _off_path(game: Game, order: str) -> float:
+    """Largest distance of a path of a linear v from M^t w_0, in units of the distance from 0 where that is above 1."""
+    v = closed_form(game)
+    M = np.eye(2) + H * v
+    if order == "alternating":  # psi sees the new theta
+        M[1] = H * v[1, 0] * M[0] + [0, 1 + H * v[1, 1]]
+    exact = np.stack([np.linalg.matrix_power(M, t) @ START for t in range(STEPS + 1)])
+    off = np.linalg.norm(_walk(game, order) - exact, axis=1)
+    return float((off / np.maximum(1, np.linalg.norm(exact, axis=1))).max())
 
 
 def _drift(game: Game, time: float = 100.0) -> float:
@@ -294,8 +309,8 @@ PARTS = (
     Part(
         "trajectories",
         (
-            "integral_curves", "simultaneous_radius", "alternating_radius", "wgan", "wgan_gp", "r1_radius",
-            "noise_converges", "consensus_converges",
+            "integral_curves", "simultaneous_radius", "alternating_radius", "wgan", "wgan_gp", "linear_paths",
+            "r1_radius", "noise_converges", "consensus_converges",
         ),
         trajectories,
         says(f"{len(PANELS)} methods, {STEPS} steps, both orders of updates", *["half a minute"] * 3),
