@@ -11,7 +11,8 @@ from tests.smoke import pictures, smoke
 
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in mixtures.PARTS for row in part.rows]
-    assert sorted(rows) == sorted(published.entries()["mixtures"])
+    theirs = [f"{tag}_veegan_{who}" for tag in mixtures.MIXTURES for who in ("gan", "own")]  # in the tables alone
+    assert sorted([*rows, *theirs]) == sorted(published.entries()["mixtures"])
     assert published.headline("mixtures") in rows
 
 
@@ -23,6 +24,9 @@ def test_the_printed_table_is_that_of_the_rules(tag):
             entry = published.entries()["mixtures"][f"{tag}_{name}_{packing}"]
             numbers = [float(word) for word in text.split(" +- ")]
             assert numbers == [v for v in (entry.value, entry.error) if v is not None]
+    for name, who in (("gan", "GAN"), ("own", "VEEGAN")):
+        entry = published.entries()["mixtures"][f"{tag}_veegan_{name}"]
+        assert entry.not_run and float(mixtures.MIXTURES[tag].veegan[who][0]) == entry.value
 
 
 def test_shares_are_of_good_points():
