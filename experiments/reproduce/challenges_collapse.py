@@ -153,8 +153,10 @@ def _draw_samples(job: Job, shown: dict[tuple[str, str], np.ndarray], centres: n
     grid = np.asarray(figure.subplots(2, len(names), sharex=True, sharey=True)).reshape(2, -1)
     for row, kind in enumerate((PLAIN, PENALISED)):
         for axes, loss in zip(grid[row], names, strict=True):
-            if (loss, kind) in shown:
-                axes.scatter(*shown[loss, kind].T, s=1.5, color=draw.BLUE, alpha=0.5, linewidths=0)
+            if (loss, kind) not in shown:
+                axes.set_axis_off()
+                continue
+            axes.scatter(*shown[loss, kind].T, s=1.5, color=draw.BLUE, alpha=0.5, linewidths=0)
             axes.plot(*centres.T, "+", color=draw.RED, markersize=5)
             axes.set(xlim=(-1.6, 1.6), ylim=(-1.6, 1.6), aspect="equal", xticks=(), yticks=())
             if row == 0:

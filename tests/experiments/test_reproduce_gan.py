@@ -49,7 +49,10 @@ def test_gaussian_samples_have_the_datas_moments():
 def test_the_protocol_by_hand_is_the_protocol():
     rng = np.random.default_rng(0)
     samples, held, test = (rng.uniform(size=(n, 5)).astype(np.float32) for n in (200, 1000, 100))
-    ours, theirs = target._by_hand(samples, held, test), metrics.parzen_estimate(samples, held, test, count=200)
+    ours, theirs = (
+        target._by_hand(samples, held, test, target.SIGMAS),
+        metrics.parzen_estimate(samples, held, test, count=200),
+    )
     np.testing.assert_allclose(ours, (theirs.sigma, theirs.mean, theirs.standard_error), rtol=1e-6)
 
 
