@@ -83,7 +83,7 @@ QUESTIONS = (
         "hinge, {challenges.collapse_relativistic.mean:.1f} for the relativistic pairing, "
         "{challenges.collapse_wasserstein.mean:.1f} for WGAN with a clipped critic and "
         "{challenges.collapse_wasserstein_gp.mean:.1f} with a gradient penalty. R1 adds {challenges.collapse_r1:.1f} "
-        "modes to the non-saturating loss.",
+        "modes to the non-saturating loss. The ring is an easy one: `mixtures` has harder data.",
         "challenges/collapse.png",
         "challenges",
     ),
