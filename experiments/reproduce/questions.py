@@ -33,7 +33,7 @@ QUESTIONS = (
         "A linear VAE is probabilistic PCA: its bound ends {pca.linear_vae:.2f} nats below the exact likelihood. With "
         "nets between, {pca.vae_below_pca_30:.2f} of PCA's squared error of {pca.reconstruction_30:.2f} at 30 numbers "
         "an image is gone (a negative number: PCA is better), and {pca.vae_below_pca_2:.2f} at 2 numbers.",
-        "pca/latents.png",
+        "pca/errors.png",
         "pca",
     ),
     Question(
