@@ -80,7 +80,7 @@ def annealing(job: Job) -> dict[str, Any]:
     }
 
 
-def counts(job: Job) -> tuple[int, int, int]:
+def judged(job: Job) -> tuple[int, int, int]:
     """Test images, training images, and images that the model makes, which are judged."""
     found: tuple[int, int, int] = job.choose((4, 2, 2), (50, 25, 10), (1000, 100, 100))
     return found
@@ -94,7 +94,7 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Mapping[
     config, state = trained.config(), trained.state(seed)
     log_p, key = density(model, config, state), jax.random.key(seed)
     name = f"{model.name}-{seed}"
-    n_test, n_train, n_made = counts(job)
+    n_test, n_train, n_made = judged(job)
 
     def ais(split: str, n: int, fold: int) -> list[float]:
         x = jnp.asarray(data[split].x[:n])
@@ -201,7 +201,7 @@ def continuous(job: Job) -> Outcome:
     captions = {
         "rankings.png": "Two rankings at a glance: annealed importance sampling and Parzen windows on the same models. "
         "Hollow, the paper's: 16 chains of 10,000 distributions on 1,000 images, windows of a million samples. Full, "
-        f"ours, a point a seed: {how['chains']} chains of {how['distributions']:,} on {counts(job)[0]:,} images, "
+        f"ours, a point a seed: {how['chains']} chains of {how['distributions']:,} on {judged(job)[0]:,} images, "
         f"windows of {job.choose(200, 10_000, 1_000_000):,} samples (fewer give less); the bar above a point is "
         "BDMC's gap. Lines are probabilistic PCA's exact log-likelihood of the same images.",
     }
@@ -214,7 +214,7 @@ def _linear(job: Job, data: Mapping[str, Dataset]) -> dict[int, float]:
     x = flat["train"][: job.choose(2000, 50_000, 50_000)]
 
     def exact(k: int) -> float:
-        return float(pca.fit(x, k).log_likelihood(flat["test"][: counts(job)[0]]).mean())
+        return float(pca.fit(x, k).log_likelihood(flat["test"][: judged(job)[0]]).mean())
 
     return {k: float(job.kept(f"ppca-{k}", functools.partial(exact, k))) for k in (10, 50)}
 
@@ -230,7 +230,7 @@ def _table(job: Job, found: Mapping[str, Numbers], linear: Mapping[int, float]) 
     how, steps = annealing(job), "; ".join(f"{m.name} {m.steps(job.budget):,}" for m in models.MODELS)
     title = (
         f"Table 2, continuous MNIST, nats. Ours: {steps} steps, {how['chains']} chains, {how['distributions']:,} "
-        f"distributions of 10 leapfrogs, {counts(job)[0]:,} test images; mean +- sd over seeds. Theirs: 16 chains, "
+        f"distributions of 10 leapfrogs, {judged(job)[0]:,} test images; mean +- sd over seeds. Theirs: 16 chains, "
         "10,000 distributions, 1,000 test images, a million samples in the window; +- is a standard error over images."
     )
     return Table(title, ("model", "by", *COLUMNS.values()), lines)
@@ -240,10 +240,14 @@ def _rankings(found: Mapping[str, Numbers]) -> Table:
     """Which model is the best by which estimate, and what the two disagree on."""
     order = [model.name for model in models.MODELS if found[model.name]]
     theirs, ours = dict[str, list[str]](), dict[str, list[str]]()
+
+    def best_first(values: Mapping[str, float]) -> list[str]:
+        return sorted(order, key=lambda name: values[name], reverse=True)
+
     for what in ("ais", "kde"):
         said = {name: float(PUBLISHED[name][what].split()[0]) for name in order}
         mine = {name: float(np.mean([v[what] for v in found[name].values()])) for name in order}
-        theirs[what], ours[what] = (sorted(order, key=values.get, reverse=True) for values in (said, mine))  # type: ignore[arg-type]
+        theirs[what], ours[what] = best_first(said), best_first(mine)
 
     def swapped(by: Mapping[str, list[str]]) -> str:
         ais, kde = by["ais"], by["kde"]
