@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments.bench import collectives, machine, scaling, table
+from experiments.bench import collectives, machine, scaling, scaling_page, table
 
 pytestmark = pytest.mark.optimised
 
@@ -84,7 +84,10 @@ def test_the_collectives_of_one_step_are_counted_with_its_loops_and_without_the_
         },
         ("all-reduce", 3): {"times": 1, "kind": "all-reduce", "operands": 3, "values": 17, "gradients": True},
     }
-    assert "1 all-reduce of 3 with gradients" in scaling._talk(list(found.values())) and scaling._talk([]) == "none"
+    assert (
+        "1 all-reduce of 3 with gradients" in scaling_page._talk(list(found.values()))
+        and scaling_page._talk([]) == "none"
+    )
     with pytest.raises(ValueError, match="0 loops over train_step"):
         collectives.collectives(STEP.replace("train_step", "other"))
 
@@ -97,7 +100,7 @@ def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
     assert (only["kind"], only["times"], only["operands"], only["gradients"]) == ("all-reduce", 1, 11, True)
     whole = 2 * 100 * (2 * 784 * 500 + 3 * (500 * 40 + 20 * 500 + 500 * 784)) / 1e9
     assert row["gflop_a_device"] == pytest.approx(whole / 2, rel=1e-6)
-    assert "1 all-reduce of 11 with gradients" in table.text(scaling.lines("devices", [row]))
+    assert "1 all-reduce of 11 with gradients" in table.text(scaling_page.lines("devices", [row]))
 
 
 def test_the_readmes_part_is_that_of_the_results():
@@ -126,14 +129,14 @@ def test_every_axis_is_measured_written_and_drawn(tmp_path, monkeypatch, capsys)
     assert scaling.main(["--seconds", "0.002", "--out", str(tmp_path)]) == 0
     stem = machine.slug(machine.device_name())
     result = json.loads((tmp_path / f"{stem}.json").read_text())
-    assert list(result["axes"]) == list(scaling.AXES)
+    assert list(result["axes"]) == list(scaling_page.AXES)
     for axis, rows in result["axes"].items():
         assert len(rows) == 2 and all(row["steps_per_second"] > 0 and not row["skipped"] for row in rows)
         assert (tmp_path / f"{stem}-{axis}.png").read_bytes().startswith(b"\x89PNG")
     assert result["axes"]["seeds"][1]["chunk"] >= 1 and result["threads"] == machine.cores()
     assert {"device", "date", "versions", "quiet", "unrest", "gemm_gflops"} <= set(result)
     said = capsys.readouterr().out
-    assert result["flat"]["text"] in said and all(axis.title in said for axis in scaling.AXES.values())
+    assert result["flat"]["text"] in said and all(axis.title in said for axis in scaling_page.AXES.values())
     # One axis again: the others stay, under the heading of the run that measured them.
     monkeypatch.setattr(machine, "gemm_gflops", lambda: 60.0)
     assert scaling.main(["--seconds", "0.002", "--axes", "image", "--out", str(tmp_path)]) == 0
@@ -151,8 +154,8 @@ def test_a_point_over_the_limit_is_left_out_with_its_reason(tmp_path, monkeypatc
     monkeypatch.setattr(scaling, "_free_mib", lambda: 0.0)
     rows += scaling.sweep("batch", [toy(1), toy(2)], 0.002, 30)
     assert "MiB are free" in rows[-1]["skipped"]
-    assert "not run: would take about" in table.text(scaling.lines("batch", rows))
-    scaling.draw("batch", rows, "here", tmp_path / "skipped.png")
+    assert "not run: would take about" in table.text(scaling_page.lines("batch", rows))
+    scaling_page.draw("batch", rows, "here", tmp_path / "skipped.png")
     assert scaling._free_mib() == 0.0 and (tmp_path / "skipped.png").exists()
 
 
