@@ -169,7 +169,7 @@ def prepare_pictures(place: Path, shapes, version: str = "1.0.0", file_format: s
                 stream = io.BytesIO()
                 Image.fromarray(picture).save(stream, "PNG")
                 stream.seek(0)
-                yield index, {"image": stream, "label": index % 3, "attributes": {"smiling": True}}
+                yield index, {"image": stream, "label": index % 3, "attributes": {"smiling": index % 2 == 0}}
 
     Faces(data_dir=str(place), file_format=file_format).download_and_prepare()
     return pictures
@@ -182,6 +182,14 @@ def test_a_prepared_set_is_read_and_cached(world, monkeypatch):
     assert dataset.label.tolist() == [0, 1, 2, 0]
     monkeypatch.setattr(prepared, "load", lambda *_: pytest.fail("the cache was not used"))
     assert np.array_equal(data.load("faces", "validation[1:]").x, np.stack(pictures[1:]))
+
+
+def test_attributes_of_a_prepared_set(world):
+    prepare_pictures(world / "tfds", [(10, 8, 3)] * 4)
+    folder = prepared.find("faces", [world / "tfds"])
+    found = prepared.attributes(folder, "train", 3)
+    assert list(found) == ["smiling"] and found["smiling"].tolist() == [True, False, True]
+    assert len(prepared.attributes(folder, "train", 9)["smiling"]) == 4
 
 
 def test_a_set_prepared_anew_replaces_the_cached_one(world):

@@ -1,5 +1,7 @@
 """Figure 5: attribute vectors. Does an image get an attribute when the attribute's vector is added to its code?"""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -22,9 +24,9 @@ ENCODERS = ("vae", "vaegan")
 ENCODED = 10_000  # training images whose codes make the vectors, as many as in the released code
 
 
-def vectors(codes: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Mean code of those with the attribute less that of those without: codes [N, K], label [N] -> [classes, K]."""
-    return np.stack([codes[label == c].mean(axis=0) - codes[label != c].mean(axis=0) for c in range(classes)])
+def vectors(codes: np.ndarray, has: np.ndarray) -> np.ndarray:
+    """Mean code of those with an attribute less that of those without: codes [N, K], has bool [N, A] -> [A, K]."""
+    return np.stack([codes[own].mean(axis=0) - codes[~own].mean(axis=0) for own in has.T])
 
 
 def rises(label: np.ndarray, plain: np.ndarray, moved: np.ndarray) -> dict[str, float]:
@@ -83,7 +85,7 @@ def _count(job: Job, judge: vaegan_judge.Judge) -> int:
     return min(job.choose(40, 1_000, 10_000), len(judge.test))
 
 
-def _codes(algorithm: Any, config: Any, state: Any, x: np.ndarray) -> np.ndarray:
+def encoded(algorithm: Any, config: Any, state: Any, x: np.ndarray) -> np.ndarray:
     """Means of q(z | x), [N, K]."""
     size = vaegan_judge.BLOCK
     parts = [
@@ -92,7 +94,8 @@ def _codes(algorithm: Any, config: Any, state: Any, x: np.ndarray) -> np.ndarray
     return np.concatenate(parts)
 
 
-def _decoded(algorithm: Any, config: Any, state: Any, codes: np.ndarray) -> np.ndarray:
+def decoded(algorithm: Any, config: Any, state: Any, codes: np.ndarray) -> np.ndarray:
+    """Images of codes [N, K], [N, H, W, C]."""
     size = vaegan_judge.BLOCK
     parts = [
         np.asarray(algorithm.decode(config, state, jnp.asarray(codes[i : i + size])))
@@ -103,8 +106,8 @@ def _decoded(algorithm: Any, config: Any, state: Any, codes: np.ndarray) -> np.n
 
 def _vectors(judge: vaegan_judge.Judge, data: Dataset, one: Trained, seed: int, algorithm: Any) -> np.ndarray:
     assert data.label is not None
-    codes = _codes(algorithm, one.config(), one.state(seed), data.x[:ENCODED])
-    return vectors(codes, data.label[:ENCODED], judge.classes)
+    codes = encoded(algorithm, one.config(), one.state(seed), data.x[:ENCODED])
+    return vectors(codes, data.label[:ENCODED, None] == np.arange(judge.classes))
 
 
 def _measure(
@@ -112,10 +115,10 @@ def _measure(
 ) -> dict[str, float]:
     algorithm, config, state = models.ALGORITHMS[model], one.config(), one.state(seed)
     n = _count(job, judge)
-    codes = _codes(algorithm, config, state, judge.test.x[:n])
+    codes = encoded(algorithm, config, state, judge.test.x[:n])
 
     def judged(codes: np.ndarray) -> np.ndarray:
-        return judge.extractor.probabilities(_decoded(algorithm, config, state, codes), progress=False)
+        return judge.extractor.probabilities(decoded(algorithm, config, state, codes), progress=False)
 
     moved = np.stack([judged(codes + vector) for vector in _vectors(judge, data, one, seed, algorithm)])
     job.tick()
@@ -128,16 +131,22 @@ def _draw(job: Job, judge: vaegan_judge.Judge, data: Dataset, one: Trained, name
     added = _vectors(judge, data, one, one.seeds[0], algorithm)
     assert judge.test.label is not None
     first = [int(np.flatnonzero(judge.test.label == c)[0]) for c in range(judge.classes)]
-    x = judge.test.x[first]
-    codes = _codes(algorithm, config, state, x)
+    names = CLASSES.get(name, tuple(str(c) for c in range(judge.classes)))
+    figure(algorithm, config, state, judge.test.x[first], added, names, job.figures / file)
+
+
+def figure(
+    algorithm: Any, config: Any, state: Any, x: np.ndarray, added: np.ndarray, names: Sequence[str], path: Path
+) -> None:
+    """Figure 5: a row an image of x [N, H, W, C]: it, its reconstruction, and the decoder at its code plus each of
+    added [A, K]."""
+    codes = encoded(algorithm, config, state, x)
     rows = []
     for i, image in enumerate(as_float(x)):
         at = np.concatenate([codes[i : i + 1], codes[i] + added])
-        rows.append(("", np.concatenate([image[None], _decoded(algorithm, config, state, at)])))
-    names = CLASSES.get(name, tuple(str(c) for c in range(judge.classes)))
-    titles = ["input", "rec.", *(f"+ {c}" for c in names)]
-    scale = max(1, 56 // x.shape[1])
-    vaegan_draw.panels(rows, job.figures / file, columns=len(titles), titles=titles, scale=scale)
+        rows.append(("", np.concatenate([image[None], decoded(algorithm, config, state, at)])))
+    titles = ["input", "rec.", *(f"+ {name}" for name in names)]
+    vaegan_draw.panels(rows, path, columns=len(titles), titles=titles, scale=max(1, 56 // x.shape[1]))
 
 
 PART = Part(

@@ -1,4 +1,4 @@
-"""The paper's own data, where a user has them: figures 3 and 4 on CelebA and LFW, 64x64."""
+"""The paper's own data, where a user has them: figures 3 to 5 on CelebA and LFW, 64x64."""
 
 import dataclasses
 from typing import Any
@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.reproduce import vaegan_draw, vaegan_judge
+from experiments.reproduce import celeba, vaegan_draw, vaegan_judge
+from experiments.reproduce import vaegan_attributes as vectors
 from experiments.reproduce import vaegan_models as models
-from experiments.reproduce.job import Job, Outcome, Part, Table, says
+from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, says
+from vaegan_jax import vaegan
 from vaegan_jax.data import cache
 from vaegan_jax.data.dataset import DataError, Dataset
 from vaegan_jax.metrics.measures import as_float
@@ -16,6 +18,7 @@ from vaegan_jax.metrics.measures import as_float
 SETS = {"celeb_a": 148, "lfw": 150}
 """Name, which is TFDS's too, and the centre that is cut out, which is then made 64x64."""
 HELD = 0.1  # of the images, for reconstructions
+SHOWN = 8  # rows of figure 5
 
 
 def find(job: Job, name: str) -> Dataset | None:
@@ -61,9 +64,34 @@ def run(job: Job) -> Outcome:
                 vaegan_draw.panels(rows, job.figures / file, columns=vaegan_judge.SHOWN, scale=1)
                 steps = f"{models.steps(job.budget):,} steps"
                 figures[file] = f"Figure {number} on {name}: {what}, {steps}, first seed, not selected."
+        if caption := attributes(one, name, data, held, trained["vaegan"]):
+            figures[f"fig5-{name}.png"] = caption
     columns = ("data", "model", "mean squared error a pixel, held-out images")
     tables = [Table("Faces of 64x64 from a user's folder; first seed.", columns, lines)] if lines else []
     return Outcome({}, tables, figures)
+
+
+def attributes(job: Job, name: str, data: Dataset, held: np.ndarray, one: Trained) -> str:
+    """Draws figure 5, where attributes are known; its caption, or ""."""
+    encoded = data.x[: vectors.ENCODED]
+    try:
+        known = celeba.attributes(job, name, len(encoded))
+    except DataError as error:
+        job.say(f"{name}: figure 5 not drawn, {error}")
+        return ""
+    chosen = [a for a in celeba.SELECTED if a in known and 0 < known[a].sum() < len(encoded)]
+    if not chosen or not one.seeds:
+        return ""
+    state = one.state(one.seeds[0])
+    codes = vectors.encoded(vaegan, one.config(), state, encoded)
+    added = vectors.vectors(codes, np.stack([known[a] for a in chosen], axis=1))
+    words = [a.replace("_", " ").lower() for a in chosen]
+    vectors.figure(vaegan, one.config(), state, held[:SHOWN], added, words, job.figures / f"fig5-{name}.png")
+    return (
+        f"Figure 5 on {name}: held-out images, their reconstructions by VAE/GAN, and the decoder at their codes plus "
+        f"the mean code of {len(encoded):,} training images with an attribute less that of those without; "
+        f"{models.steps(job.budget):,} steps, first seed, not selected."
+    )
 
 
 PART = Part(
@@ -71,8 +99,8 @@ PART = Part(
     (),
     run,
     says(
-        "figures 3 and 4 on CelebA and LFW, where folders celeb_a and lfw of images lie in the cache of data (or TFDS "
-        "has prepared them); else nothing",
+        "figures 3 to 5 on CelebA and LFW, where folders celeb_a and lfw of images lie in the cache of data (or TFDS "
+        "has prepared them; figure 5 needs CelebA's list_attr_celeba.txt beside the images); else nothing",
         "2 steps of perceptrons",
         "800 steps of four models, hours for each set",
         "37,500 steps of four models",

@@ -10,6 +10,7 @@ from PIL import Image
 
 from experiments.reproduce import (
     __main__,
+    celeba,
     published,
     results,
     vaegan,
@@ -22,6 +23,7 @@ from experiments.reproduce import vaegan_attributes as attributes
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.job import Job
 from vaegan_jax import vaegan as algorithm
+from vaegan_jax.data.dataset import DataError, Dataset
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +56,7 @@ def test_the_vector_of_an_attribute_leads_from_those_without_it_to_those_with_it
     centres = np.array([[0.0, 0], [3, 0], [0, 5]])
     label = np.arange(300) % 3
     codes = centres[label]
-    found = attributes.vectors(codes, label, 3)
+    found = attributes.vectors(codes, label[:, None] == np.arange(3))
     np.testing.assert_allclose(found[1], centres[1] - (centres[0] + centres[2]) / 2)
 
 
@@ -135,6 +137,51 @@ def test_faces_are_read_from_a_users_folder(tmp_path):
     assert found.x.shape == (3, 64, 64, 3) and found.x[2, 0, 0].tolist() == [160, 0, 0]
     assert vaegan_faces.find(job, "lfw") is None
     assert vaegan_faces.run(dataclasses.replace(job, data_dir=tmp_path / "none")).rows == {}
+
+
+def faces_with_flags(folder):
+    """Eighty faces, and lines of a list by which the odd ones are bald and nobody is young."""
+    folder.mkdir(parents=True)
+    names = [f"{i:06}.jpg" for i in range(80)]
+    for i, name in enumerate(names):
+        Image.new("RGB", (178, 218), (3 * i, 0, 0)).save(folder / name)
+    return [f"{name} {1 if i % 2 else -1} -1" for i, name in enumerate(names)]
+
+
+def test_celebas_list_of_attributes(tmp_path):
+    flags = faces_with_flags(tmp_path / "cache" / "celeb_a")
+    job = Job("smoke", (0,), tmp_path, tmp_path, data_dir=tmp_path / "cache", progress=False)
+    assert celeba.attributes(job, "celeb_a", 5) == {} == celeba.attributes(job, "lfw", 5)
+    file = tmp_path / "cache" / "list_attr_celeba.txt"  # beside the folder of images or in it, in any order
+    file.write_text("\n".join(["80", "Bald Young", *reversed(flags)]))
+    found = celeba.attributes(job, "celeb_a", 5)
+    assert found["Bald"].tolist() == [False, True, False, True, False] and not found["Young"].any()
+    file.write_text("\n".join(["80", "Bald Young", *flags[:3]]))
+    with pytest.raises(DataError, match=r"lacks 2 of 5 images, 000003.jpg first"):
+        celeba.attributes(job, "celeb_a", 5)
+    file.write_text("nothing")
+    with pytest.raises(DataError, match="no line with the names of attributes"):
+        celeba.attributes(job, "celeb_a", 5)
+    file.unlink()
+    own = tmp_path / "cache" / "celeb_a" / "list_attr_celeba.csv"
+    own.write_text("\n".join(["image_id,Bald,Young", *(flag.replace(" ", ",") for flag in flags)]))
+    assert celeba.attributes(job, "celeb_a", 5)["Bald"].tolist() == found["Bald"].tolist()
+
+
+def test_figure_5_of_faces_whose_attributes_are_known(tmp_path):
+    flags = faces_with_flags(tmp_path / "cache" / "celeb_a")
+    (tmp_path / "cache" / "list_attr_celeba.txt").write_text("\n".join(["80", "Bald Young", *flags]))
+    job = Job("smoke", (0,), tmp_path / "a", tmp_path, data_dir=tmp_path / "cache", progress=False)
+    x = vaegan_faces.find(job, "celeb_a").x
+    data = Dataset(x[:72], name="celeb_a")
+    trained = models.train(job, data, ("vaegan",))["vaegan"]
+    held = vaegan_faces.as_float(x[72:])
+    assert "72 training images with an attribute" in vaegan_faces.attributes(job, "celeb_a", data, held, trained)
+    width = Image.open(tmp_path / "fig5-celeb_a.png").width
+    assert width == 3 * 49 + 1  # input, reconstruction and bald: nobody is young
+    assert vaegan_faces.attributes(job, "lfw", data, held, trained) == ""
+    (tmp_path / "cache" / "list_attr_celeba.txt").write_text("nothing")
+    assert vaegan_faces.attributes(job, "celeb_a", data, held, trained) == ""
 
 
 def test_a_smoke_of_attribute_vectors(tmp_path):

@@ -119,13 +119,13 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
     if split not in (splits or ["train"]):
         raise NoSplit(name, splits or ("train",), split)
     folder = path / split if splits else path
-    files = _images_in(folder)
-    if not files:
+    found = files(folder)
+    if not found:
         raise DataError(f"{name}: no image in {folder}; expected files that end in {', '.join(SUFFIXES)}.")
-    classes = [f.relative_to(folder).parts[0] if f.parent != folder else None for f in files]
+    classes = [f.relative_to(folder).parts[0] if f.parent != folder else None for f in found]
     # Numbered over all splits, so that a label means the same class in each of them.
     roots = [path / s for s in splits] or [path]
-    names = sorted({f.relative_to(r).parts[0] for r in roots for f in _images_in(r) if f.parent != r})
+    names = sorted({f.relative_to(r).parts[0] for r in roots for f in files(r) if f.parent != r})
     if names and None in classes:
         raise DataError(
             f"{name}: {folder} holds both images and sub-folders of images; move the images into a sub-folder."
@@ -143,7 +143,7 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
                 raise DataError(f"{name}: {file} has pixels of 32 bits (mode {image.mode}); save it with 8 or 16 bits.")
             return image.mode
 
-    grey = {mode(file) for file in files} <= {"1", "L", "LA", *_DEEP}
+    grey = {mode(file) for file in found} <= {"1", "L", "LA", *_DEEP}
 
     def pixels(file: Path) -> np.ndarray:
         with opened(file) as image:
@@ -155,11 +155,12 @@ def load_folder(path: Path, split: str, options: Options, name: str) -> Arrays:
                 raise DataError(f"{name}: {file} is a damaged image ({error}).") from error
         return array[..., None] if grey else array
 
-    x = stack(((str(file.relative_to(path)), pixels(file)) for file in files), len(files), options, name)
+    x = stack(((str(file.relative_to(path)), pixels(file)) for file in found), len(found), options, name)
     return x, np.array([names.index(c) for c in classes if c], np.int32) if names else None
 
 
-def _images_in(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """The images in a folder and those below it, sorted."""
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
 
 

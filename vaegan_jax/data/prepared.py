@@ -141,6 +141,18 @@ def _read(folder: Path, split: str, options: images.Options, name: str) -> Array
     return images.stack(each(), total, options, name), label
 
 
+def attributes(folder: Path, split: str, count: int) -> dict[str, np.ndarray]:
+    """CelebA's `attributes`, booleans by name: bool [count] each, of a split's first examples; {} for other sets."""
+    import tensorflow_datasets as tfds
+
+    with _quiet():
+        source = tfds.builder_from_directory(str(folder)).as_data_source(split=split)
+        rows = [source[i].get("attributes") for i in range(min(count, len(source)))]
+    if not rows or not isinstance(rows[0], dict):
+        return {}
+    return {name: np.array([bool(row[name]) for row in rows]) for name in rows[0]}
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """TFDS advises OpenCV and announces itself through absl's log; a reader of ours did not ask."""
