@@ -49,9 +49,14 @@ $(VENV)/.installed-bench: $(VENV)/.installed
 
 bench-install: $(VENV)/.installed-bench ## PyTorch, NumPyro and pythae, which are only there to be timed against
 
-bench: bench-install ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (40 minutes); writes the README's table
-	$(BIN)/python -m experiments.bench $(FLAGS)
-	$(BIN)/python -m experiments.bench.table
+# Where PYTHON's own jax has an accelerator, that environment is timed and nothing is installed.
+ifneq ($(filter bench,$(MAKECMDGOALS)),)
+CHIP_PYTHON := $(shell $(PYTHON) -c 'import jax, sys; sys.exit(jax.default_backend() == "cpu")' 2> /dev/null \
+	&& echo $(PYTHON))
+endif
+bench: $(if $(CHIP_PYTHON),,bench-install) ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (60 minutes)
+	$(or $(CHIP_PYTHON),$(BIN)/python) -m experiments.bench $(FLAGS)
+	$(or $(CHIP_PYTHON),$(BIN)/python) -m experiments.bench.table
 
 bench-scaling: install ## Steps a second against batch, image size, seeds, data, devices; a plot each (30 minutes)
 	$(BIN)/python -m experiments.bench.scaling $(FLAGS)

@@ -5,6 +5,7 @@ ours.py linen.py pytorch.py numpyro_svi.py pythae_trainer.py
                 the contenders, each with build(task, mode, x, seed) -> advance, advance(n) -> losses [n, 2]
 worker.py       one contender in a process of its own; contest.py starts them and times them in turn
 machine.py      the device's name, its GEMM peak, how busy it is
+record.py       results/<device>.json
 table.py        results/<device>.json -> the printed table and the README's
 scaling.py      how cost grows: `make bench-scaling`; scaling_page.py shows it
 accelerator.py  seeds side by side, bfloat16, chip peak, the time to a paper's schedule: part of `make bench` there

@@ -2,11 +2,10 @@
 
 Times our steps and the alternatives in turn, prints the table, writes results/<device>.json and the README's part.
 Needs the extra `bench`; a contender that is not installed is named and left out. What --tasks and --no-wholes leave out
-stays in the file as it was measured.
+stays in the file as it was measured, with the heading of its run.
 """
 
 import argparse
-import json
 import math
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from experiments.bench import contest, machine, table, tasks
+from experiments.bench.record import Record
 
 PACKAGES = ("jax", "flax", "optax", "torch", "numpyro", "pythae")
 
@@ -30,6 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--loss-steps", type=int, default=None, help="steps of the loss curves; default 200")
     parser.add_argument("--data", choices=["mnist", "random"], default="mnist")
     parser.add_argument("--no-wholes", action="store_true", help="leave out fit's whole run and the script's start")
+    parser.add_argument(
+        "--accelerator-seconds", type=float, default=400, help="after so many, no part of the accelerator's is begun"
+    )
     parser.add_argument("--out", type=Path, default=None, help="default experiments/bench/results/<device>.json")
     flags = parser.parse_args(argv)
     if flags.repeats < 1:
@@ -50,11 +53,16 @@ def main(argv: list[str] | None = None) -> int:
         print(text, file=sys.stderr, flush=True)
 
     name = machine.device_name()
-    peaks, loads = [machine.gemm_gflops()], [machine.load()]
+    peaks, loads = [_peak()], [machine.load()]
     say(f"{name}: GEMM peak {peaks[0]:,.0f} GFLOP/s, {machine.cores()} threads each, load {loads[0]:.1f}")
     out = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    rows: dict[str, Any] = {}
+    run = {"date": time.strftime("%Y-%m-%d"), "versions": machine.versions(*PACKAGES)}
+    record = Record(out, name, machine.cores(), **run, repeats=flags.repeats, source=flags.data)
+
+    def keep(part: str, rows: Any) -> None:
+        unrest = machine.unrest(peaks, loads)
+        record.keep(part, rows, gemm_gflops=max(peaks), quiet=not unrest, unrest=unrest)
+
     for task in (tasks.TASKS[name] for name in flags.tasks):
         wanted = [c for c in task.contenders if flags.contenders is None or c in flags.contenders]
         entries = contest.run(
@@ -67,44 +75,29 @@ def main(argv: list[str] | None = None) -> int:
             log=out.with_suffix(".log"),
             say=say,
         )
-        rows[task.name] = {"gflop": gflop(task.name), "entries": [_row(e, entries) for e in entries]}
-        peaks.append(machine.gemm_gflops())
-    wholes = []
+        peaks.append(_peak())
+        keep(task.name, {"gflop": gflop(task.name), "entries": [_row(e, entries) for e in entries]})
     if not flags.no_wholes:
-        from experiments.bench import wholes as whole_runs
+        from experiments.bench import wholes
 
-        wholes = whole_runs.rows(flags.data, max(5, flags.repeats), say=say)
-    chip: list[dict[str, Any]] = []
+        keep("wholes", wholes.rows(flags.data, max(5, flags.repeats), say=say))
     if jax.default_backend() != "cpu":
         from experiments.bench import accelerator
         from vaegan_jax.data.dataset import Dataset
 
-        chip = accelerator.measure(accelerator.Plan(Dataset(images), real=flags.data != "random"), say=say)
-    unrest = machine.unrest(peaks, loads)
-    before = json.loads(out.read_text()) if out.exists() else {}
-    kept = {name: row for name, row in before.get("tasks", {}).items() if name not in rows}
-    if kept:
-        unrest = "; ".join(said for said in (before["unrest"], f"later {unrest}" if unrest else "") if said)
-        peaks.append(before["gemm_gflops"])
-    result = {
-        "device": name,
-        "date": time.strftime("%Y-%m-%d"),
-        "versions": machine.versions(*PACKAGES),
-        "threads": machine.cores(),
-        "gemm_gflops": max(peaks),
-        "repeats": flags.repeats,
-        "source": flags.data,
-        "again": f"Measured later, alone: {', '.join(rows)}." if kept else "",
-        "quiet": not unrest,
-        "unrest": unrest,
-        "tasks": {name: (rows | kept)[name] for name in tasks.TASKS if name in rows | kept},
-        "wholes": wholes or before.get("wholes", []),
-        "accelerator": chip or before.get("accelerator", []),
-    }
-    out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(f"{table.heading(result)}\n\n{table.text(table.targets(result))}\n\n{table.text(table.contenders(result))}")
+        plan = accelerator.Plan(Dataset(images), real=flags.data != "random")
+        keep("accelerator", accelerator.measure(plan, budget=flags.accelerator_seconds, say=say))
+    result = record.result
+    print(f"{table.headings(result)}\n\n{table.text(table.targets(result))}\n\n{table.text(table.contenders(result))}")
     print(f"\nwritten: {out}; into the README: python -m experiments.bench.table")
     return 0
+
+
+def _peak() -> float:
+    """GFLOP/s of a product that is large enough for the device: a GPU does the CPU's in microseconds."""
+    import jax
+
+    return machine.gemm_gflops(2048 if jax.default_backend() == "cpu" else 8192)
 
 
 def gflop(name: str) -> float:
@@ -151,6 +144,7 @@ def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
     return {
         "contender": entry.contender,
         "milliseconds": [round(ms, 4) for ms in entry.milliseconds],
+        "beside": [round(ms, 4) for ms in entry.beside],
         "compile": _rounded(entry.compile),
         "start": _rounded(entry.start),
         "peak_mib": _rounded(entry.peak_mib),

@@ -1,11 +1,11 @@
 """What an accelerator adds: python -m experiments.bench.accelerator [--only PART ...] [--quick] [--images PATH]
 
 seeds         ten seeds side by side against one; for DCGAN under both lowerings of a convolution
-convolutions  those lowerings layer by layer: forward and both gradients, one seed and ten
-bfloat16      against float32: time, and with --images the samples and losses
+schedule      how long each paper's full schedule takes, extrapolated
 peak          DCGAN 64x64 at batch 1024: TFLOP/s against the data sheet and against a measured matrix product
 scan          the compiled chunk of steps against a host loop over train_step
-schedule      how long each paper's full schedule takes, extrapolated
+convolutions  those lowerings layer by layer: forward and both gradients, one seed and ten
+bfloat16      against float32: time, and with --images the samples and losses
 
 Needs jax, flax, optax, orbax and numpy alone. Compiled programs are kept (experiments.common): some serve two parts.
 """
@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import importlib
 import inspect
-import json
 import statistics
 import sys
 import time
@@ -32,6 +31,7 @@ import numpy as np
 from experiments import common
 from experiments.bench import machine, table, tasks
 from experiments.bench.ours import METRICS
+from experiments.bench.record import Record
 from vaegan_jax import convolution, data, gan, nets
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.loop import Loop, compiler_options
@@ -331,13 +331,14 @@ def schedule(plan: Plan, name: str) -> list[Row]:
     return [row(f"experiments.{name}, paper's schedule", f"{steps:,} steps", seconds, text)]
 
 
+# What has a target or answers a question first: the time may be spent before the rest.
 PARTS: dict[str, tuple[Callable[[Plan, str], list[Row]], tuple[str, ...]]] = {
     "seeds": (seeds, tuple(SEED_LIMITS)),
-    "convolutions": (convolutions, ("dcgan",)),
-    "bfloat16": (bfloat16, tuple(tasks.TASKS)),
+    "schedule": (schedule, tuple(tasks.TASKS)),
     "peak": (peak, ("float32", "bfloat16")),
     "scan": (scan, tuple(tasks.TASKS)),
-    "schedule": (schedule, tuple(tasks.TASKS)),
+    "convolutions": (convolutions, ("dcgan",)),
+    "bfloat16": (bfloat16, tuple(tasks.TASKS)),
 }
 
 
@@ -365,7 +366,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=tuple(PARTS))
     parser.add_argument("--quick", action="store_true", help="few and short turns: does it run at all")
     parser.add_argument("--images", type=Path, default=None, help="npz or IDX file, for bfloat16's quality")
-    parser.add_argument("--out", type=Path, default=None, help="default results/accelerator/<device>.json")
+    parser.add_argument("--out", type=Path, default=None, help="default results/<device>.json")
     flags = parser.parse_args(argv)
     common.use_compilation_cache()
     try:
@@ -378,13 +379,11 @@ def main(argv: list[str] | None = None) -> int:
     plan = dataclasses.replace(Plan(x, real=flags.images is not None), **sizes)
     rows = measure(plan, flags.only, say=lambda text: print(text, file=sys.stderr, flush=True))
     name = machine.device_name()
-    result: Row = {"device": name, "date": time.strftime("%Y-%m-%d"), "versions": f"jax {jax.__version__}"}
-    result |= {"repeats": plan.repeats, "source": str(flags.images or "random"), "accelerator": rows}
-    # In a folder of its own: table.load reads every file of results/ as a contest's.
-    out = flags.out or table.RESULTS / "accelerator" / f"{machine.slug(name)}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
-    print(f"{name}\n\n{table.text(table.targets({'tasks': {}, 'accelerator': rows}))}\n\nwritten: {out}")
+    file = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
+    run = {"date": time.strftime("%Y-%m-%d"), "versions": machine.versions("jax", "flax", "optax")}
+    record = Record(file, name, machine.cores(), **run, repeats=plan.repeats, source=str(flags.images or "random"))
+    record.keep("accelerator", rows, gemm_gflops=machine.gemm_gflops(plan.gemm), quiet=True, unrest="")
+    print(f"{name}\n\n{table.text(table.targets({'tasks': {}, 'accelerator': rows}))}\n\nwritten: {file}")
     return 0
 
 

@@ -1,7 +1,8 @@
-"""Starts the contenders of a task, each in its own process, and times them in turn: A B C A B C ..."""
+"""Starts the contenders of a task, each in its own process, and times each beside ours: A B A C A B A C ..."""
 
 import dataclasses
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,13 +24,15 @@ PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
 @dataclasses.dataclass
 class Entry:
-    """One contender's figures. milliseconds: one value a turn; losses [n, 2]; trouble: why there are none.
+    """One contender's figures. milliseconds: one value a turn; beside: ours next to each of them; losses [n, 2];
+    trouble: why there are none.
 
     compile: seconds of the first two steps; start: those since the first import. peak_mib: memory ever resident.
     """
 
     contender: str
     milliseconds: list[float]
+    beside: list[float] = dataclasses.field(default_factory=list)
     compile: float = float("nan")
     start: float = float("nan")
     peak_mib: float = float("nan")
@@ -86,7 +89,8 @@ def run(
 ) -> list[Entry]:
     """Times every contender `repeats` times, in turns of about `turn` seconds.
 
-    Each takes its first steps alone (compilation), then loss_steps for the curve of its losses, then the turns.
+    Each takes its first steps alone (compilation), then loss_steps for the curve of its losses, then the turns. A
+    peer's turn and ours follow each other, in either order by turns, so that what else the machine does falls on both.
     """
     root = Path(__file__).resolve().parents[2]
     loss_steps = task.loss_steps if loss_steps is None else loss_steps
@@ -110,14 +114,33 @@ def run(
                 seconds, _ = process.run(count)  # warm, and a better estimate
                 turns[process] = count
             for repeat in range(repeats):
-                # Each goes first in its turn: what runs after a long matrix product finds another cache and clock.
-                for process in running[repeat % len(running) :] + running[: repeat % len(running)]:
-                    if not process.entry.trouble:
-                        time.sleep(PAUSE)
-                        seconds, _ = process.run(turns[process])
-                        process.entry.milliseconds.append(1000 * seconds / turns[process])
+                _turn(running, turns, repeat)
                 say(f"{task.name}: turn {repeat + 1} of {repeats}")
         finally:
             for process in running:
                 process.stop()
     return [process.entry for process in running]
+
+
+def _turn(running: Sequence[_Process], steps: dict[_Process, int], repeat: int) -> None:
+    """One turn of every contender that is not in trouble, each peer's next to one of ours; which begins changes."""
+
+    def timed(process: _Process) -> float:
+        time.sleep(PAUSE)
+        return 1000 * process.run(steps[process])[0] / max(1, steps[process])
+
+    fine = [process for process in running if not process.entry.trouble]
+    ours = next((process for process in fine if process.entry.contender == "ours"), None)
+    peers = [process for process in fine if process is not ours]
+    own: list[float] = []
+    for peer in peers[repeat % max(1, len(peers)) :] + peers[: repeat % max(1, len(peers))]:
+        pair = [peer] if ours is None else [ours, peer] if repeat % 2 else [peer, ours]
+        found = {process: timed(process) for process in pair}
+        if any(process.entry.trouble for process in pair):
+            continue
+        peer.entry.milliseconds.append(found[peer])
+        if ours is not None:
+            peer.entry.beside.append(found[ours])
+            own.append(found[ours])
+    if ours is not None and not ours.entry.trouble:
+        ours.entry.milliseconds.append(statistics.median(own) if own else timed(ours))

@@ -63,7 +63,7 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
                 learning_rate=1e-3,
                 per_device_train_batch_size=BATCH,
                 optimizer_cls="Adam",
-                no_cuda=True,
+                no_cuda=not torch.cuda.is_available(),
             )
             trainers[n] = BaseTrainer(model, part, training_config=config)
             trainers[n].prepare_training()

@@ -298,6 +298,7 @@ STEPS = {"vae": _vae, "gan": _gan, "dcgan": _dcgan, "wgan": _wgan, "vaegan": _va
 def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.ndarray]:
     """advance(n): n steps; their losses [n, 2]."""
     torch.set_num_threads(threads())
+    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")  # as jax, which takes what there is
     torch.manual_seed(seed)
     if mode == "compile":  # the adversarial steps pull back through one graph twice
         import torch._functorch.config as functorch
@@ -306,7 +307,7 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
     layout: Any = torch.contiguous_format if mode == "contiguous" else torch.channels_last
 
     step, batch, group = STEPS[task](Mode(layout, mode == "compile"))
-    data = torch.from_numpy(x.transpose(0, 3, 1, 2).copy())
+    data = torch.as_tensor(x.transpose(0, 3, 1, 2).copy())  # to the default device
 
     def batches() -> Iterator[torch.Tensor]:
         while True:
@@ -318,6 +319,6 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
 
     def advance(n: int) -> np.ndarray:
         pairs = [torch.stack(step(next(stream))) for _ in range(n)]
-        return torch.stack(pairs).numpy()
+        return torch.stack(pairs).cpu().numpy()
 
     return advance

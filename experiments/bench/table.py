@@ -21,15 +21,20 @@ def ratios(ours: list[float], theirs: list[float]) -> list[float]:
     return [b / a for a, b in zip(ours, theirs, strict=False)]
 
 
+def beside(entry: Row, ours: list[float]) -> list[float]:
+    """Ours in the turns next to a contender's, or, where none were taken, in those of the same number."""
+    return entry.get("beside") or ours
+
+
 def verdict(target: Target, entries: list[Row]) -> tuple[str, list[float]]:
     """(the contender that was the fastest of `against`, our ratios to it); ("", []) where none was timed."""
-    timed = {e["contender"]: e["milliseconds"] for e in entries if e["milliseconds"]}
-    ours = timed.pop("ours", [])
-    rivals = {name: ms for name, ms in timed.items() if not target.against or name in target.against}
+    timed = {e["contender"]: e for e in entries if e["milliseconds"]}
+    ours = timed.pop("ours", {}).get("milliseconds", [])
+    rivals = {name: e for name, e in timed.items() if not target.against or name in target.against}
     if not ours or not rivals:
         return "", []
-    best = min(rivals, key=lambda name: statistics.median(rivals[name]))
-    return best, ratios(ours, rivals[best])
+    best = min(rivals, key=lambda name: statistics.median(rivals[name]["milliseconds"]))
+    return best, ratios(beside(rivals[best], ours), rivals[best]["milliseconds"])
 
 
 def spread(values: list[float], digits: int = 2) -> str:
@@ -47,14 +52,15 @@ def short(trouble: str, limit: int = 90) -> str:
 
 
 def contenders(result: Row) -> list[list[str]]:
-    """A line a contender: ms a step, the ratio to ours, the share of the GEMM peak, compilation, memory, losses.
+    """A line a contender: GFLOP in a step of ours, ms a step, the ratio to ours, the share of the GEMM peak,
+    compilation, memory, losses.
 
     earlier: its ms a step by which the aims were set, see Task.
     """
     lines = [
         [
-            "task", "contender", "ms a step", "earlier", "ours is faster by", "of the peak", "first steps", "memory",
-            "losses agree",
+            "task", "contender", "GFLOP", "ms a step", "earlier", "ours is faster by", "of the peak", "first steps",
+            "memory", "losses agree",
         ],
     ]  # fmt: skip
     for name, row in result["tasks"].items():
@@ -63,17 +69,20 @@ def contenders(result: Row) -> list[list[str]]:
         earlier = dict(TASKS[name].earlier)
         for e in row["entries"]:
             if e["trouble"]:
-                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", "-", short(e["trouble"]), *["-"] * 4])
+                lines.append(
+                    [TASKS[name].title, TITLES[e["contender"]], "-", "-", "-", short(e["trouble"]), *["-"] * 4]
+                )
                 continue
             middle = statistics.median(e["milliseconds"])
-            share = row["gflop"] / (middle / 1000) / result["gemm_gflops"]
+            share = row["gflop"] / (middle / 1000) / run_of(result, name)["gemm_gflops"]
             lines.append(
                 [
                     TASKS[name].title,
                     TITLES[e["contender"]],
+                    f"{row['gflop']:.2g}",
                     spread(e["milliseconds"], 1),
                     f"{earlier[e['contender']]:,g}" if e["contender"] in earlier else "-",
-                    "-" if e["contender"] == "ours" else spread(ratios(ours, e["milliseconds"])),
+                    "-" if e["contender"] == "ours" else spread(ratios(beside(e, ours), e["milliseconds"])),
                     f"{share:.0%}",
                     f"{e['compile']:.1f} s",
                     "-" if e["peak_mib"] is None else f"{e['peak_mib']:,.0f} MiB",
@@ -94,7 +103,7 @@ def targets(result: Row) -> list[list[str]]:
             lines.append([TASKS[name].title, label, f"{target.least:g}x", spread(found), met])
         if name == "vae":
             ours = next(e for e in row["entries"] if e["contender"] == "ours")["milliseconds"]
-            share = [row["gflop"] / (ms / 1000) / result["gemm_gflops"] for ms in ours]
+            share = [row["gflop"] / (ms / 1000) / run_of(result, name)["gemm_gflops"] for ms in ours]
             met = "yes" if statistics.median(share) >= 0.5 else "no"
             lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", spread(share), met])
     for row in [*result.get("wholes", []), *result.get("accelerator", [])]:
@@ -114,9 +123,21 @@ def text(lines: list[list[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
+def run_of(result: Row, name: str) -> Row:
+    """The run that measured a task, "wholes" or "accelerator"."""
+    return next(run for run in result["runs"] if name in run["of"])
+
+
+def headings(result: Row) -> str:
+    """A paragraph a run, the last one first; and what it measured, if there are several."""
+    runs = [run for run in result["runs"] if run["of"]]
+    titles = {name: task.title for name, task in TASKS.items()} | {"wholes": "whole runs", "accelerator": "accelerator"}
+    tails = [f" This is of: {', '.join(titles[name] for name in run['of'])}." for run in runs]
+    return "\n\n".join(heading(result | run) + tail * (len(runs) > 1) for run, tail in zip(runs, tails, strict=True))
+
+
 def heading(result: Row) -> str:
     quiet = "" if result["quiet"] else f" The machine was not quiet: {result['unrest']}."
-    quiet += f" {result['again']}" if result.get("again") else ""
     return (
         f"{result['device']}, GEMM peak {result['gemm_gflops']:,.0f} GFLOP/s, {result['threads']} threads each, "
         f"{result['repeats']} turns, {result['date']}, {result['versions']}.{quiet}"
@@ -126,10 +147,9 @@ def heading(result: Row) -> str:
 def readme_part(results: list[Row]) -> str:
     parts = []
     for result in results:
-        gflop = ", ".join(f"{TASKS[name].title} {row['gflop']:.2g}" for name, row in result["tasks"].items())
-        parts += [heading(result), "", markdown(targets(result)), ""]
+        parts += [headings(result), "", markdown(targets(result)), ""]
         parts += ["<details><summary>Every contender</summary>", "", markdown(contenders(result)), ""]
-        parts += [f"GFLOP a step in matrix products: {gflop}. Data: {result['source']}.", "", "</details>", ""]
+        parts += ["GFLOP: in the matrix products of a step of ours.", "", "</details>", ""]
     return "\n".join(parts) or "No results are committed yet."
 
 
@@ -140,7 +160,7 @@ def load() -> list[Row]:
 def main(argv: list[str]) -> int:
     results = load()
     for result in results:
-        print(f"{heading(result)}\n\n{text(targets(result))}\n\n{text(contenders(result))}\n")
+        print(f"{headings(result)}\n\n{text(targets(result))}\n\n{text(contenders(result))}\n")
     return readme.put("experiments.bench.table", readme_part(results), check="--check" in argv)
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import contest, machine, table, tasks
+from experiments.bench import contest, machine, table, tasks, wholes
+from experiments.bench.record import Record
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (700, 28, 28, 1), np.uint8)
 PEERS = [
@@ -56,7 +57,7 @@ def test_operations_are_counted_in_products_convolutions_and_loops_and_only_wher
 
 
 @pytest.mark.optimised
-def test_a_vae_step_costs_its_seven_products():
+def test_a_vae_step_costs_its_eleven_products():
     """Forward and both gradients of four layers, but for the gradient in the image, which nobody asks for."""
     forward = 2 * 100 * (784 * 500 + 500 * 40 + 20 * 500 + 500 * 784)
     assert bench.gflop("vae") == pytest.approx((3 * forward - 2 * 100 * 784 * 500) / 1e9, rel=1e-6)
@@ -82,18 +83,24 @@ def test_every_contender_trains(task, contender):
 def test_two_processes_in_turn_and_the_row_that_comes_of_it(tmp_path):
     out = tmp_path / "here.json"
     other = {"gflop": 1.0, "entries": []}  # what is not asked for stays
-    out.write_text(json.dumps({"tasks": {"gan": other}, "unrest": "", "gemm_gflops": 1.0, "wholes": []}))
+    about = {"date": "2026-01-01", "versions": "jax", "repeats": 9, "gemm_gflops": 3.0, "quiet": True, "unrest": ""}
+    before = Record(out, "here", 2, **about)
+    before.keep("vae", {"gflop": 2.0, "entries": []})
+    before.keep("gan", other)
     flags = ["--tasks", "vae", "--contenders", "ours", "linen-host", "--data", "random", "--no-wholes"]
     assert bench.main([*flags, "--repeats", "2", "--turn", "0.05", "--loss-steps", "20", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
     assert list(result["tasks"]) == ["vae", "gan"] and result["tasks"]["gan"] == other
-    assert result["again"] == "Measured later, alone: vae."
+    assert [run["of"] for run in result["runs"]] == [["vae"], ["gan"]] and result["runs"][1]["gemm_gflops"] == 3
+    assert table.run_of(result, "gan")["repeats"] == 9 and table.run_of(result, "vae")["repeats"] == 2
+    last, first = table.headings(result).split("\n\n")
+    assert last.endswith("This is of: VAE 784-500-20.") and first.endswith("2026-01-01, jax. This is of: GAN, maxout.")
     entries = result["tasks"]["vae"]["entries"]
     assert [e["contender"] for e in entries] == ["ours", "linen-host"]
     for entry in entries:
         assert entry["trouble"] == "" and len(entry["milliseconds"]) == 2 and min(entry["milliseconds"]) > 0
         assert entry["compile"] > 0 and entry["peak_mib"] > 50
-    assert entries[1]["agrees"] == "yes"
+    assert entries[1]["agrees"] == "yes" and len(entries[1]["beside"]) == 2 and entries[0]["beside"] == []
     assert "flax.linen" in table.text(table.contenders(result)) and "not run" in table.text(table.targets(result))
 
 
@@ -127,11 +134,25 @@ def test_a_target_is_judged_by_turns_against_the_fastest_of_its_rivals():
     assert (best, found) == ("torch", [1.5, 1.5, 3.0])
     assert table.verdict(tasks.Target("all", (), 1.0), [*entries, entry("numpyro", 1.0, 1.0, 1.0)])[0] == "numpyro"
     assert table.verdict(tasks.Target("x", ("pythae",), 1.0), entries) == ("", [])
+    near = entry("torch", 3.0, 6.0, 6.0) | {"beside": [3.0, 3.0, 3.0]}  # our turns next to a peer's come first
+    assert table.verdict(tasks.Target("x", ("torch",), 1.0), [entries[0], near]) == ("torch", [1.0, 2.0, 2.0])
     assert table.spread([1.0, 3.0, 2.0]) == "2.00 (1.00-3.00)" and table.spread([]) == "not run"
 
 
 def test_the_readmes_table_is_that_of_the_results():
     assert table.main(["--check"]) == 0
+
+
+def test_wholes_are_measured_or_say_what_is_missing(monkeypatch):
+    """Small: fit beside its bare steps; scripts take real images, and one that fails is a row."""
+    (row,) = wholes.rows("random", 2, steps=10)
+    assert len(row["values"]) == 2 and min(row["values"]) > 0 and isinstance(row["met"], bool)
+    monkeypatch.setattr(wholes, "fit_against_bare", lambda *_: [1.0, 0.9, 0.96])
+    monkeypatch.setattr(wholes, "peak_mib", lambda _: {"vae": 100.0, "gan": 2000.0})
+    rows = wholes.rows("none of them", 1)
+    assert rows[0]["met"] and rows[0]["text"] == "0.96 (0.90-1.00)"
+    assert rows[1]["met"] is None and re.match("not run: experiments.vae failed: .*none of them", rows[1]["text"])
+    assert not rows[2]["met"] and rows[2]["text"] == "vae 100, gan 2,000"
 
 
 def test_bad_flags_are_one_sentence(capsys):
