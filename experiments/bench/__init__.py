@@ -7,6 +7,7 @@ worker.py       one contender in a process of its own; contest.py starts them an
 machine.py      the device's name, its GEMM peak, how busy it is
 record.py       results/<device>.json
 table.py        results/<device>.json -> the printed table and the README's
+profile.py      what a step is made of, on one core
 scaling.py      how cost grows: `make bench-scaling`; scaling_page.py shows it
 accelerator.py  seeds side by side, bfloat16, chip peak, the time to a paper's schedule: part of `make bench` there
 wholes.py       fit with its files, a script's first step, the scripts' memory

@@ -1,4 +1,4 @@
-"""The same five steps as a user of flax.linen and optax writes them.
+"""The same five steps as a user of flax.linen and optax writes them; log-densities and update rules are the package's.
 
 Modes: "host", a jitted step driven from Python as in Flax's own examples (data on the device, state donated); "scan",
 the same step in lax.scan.

@@ -1,0 +1,225 @@
+"""Where a training step's time goes: python -m experiments.bench.profile [--tasks vae gan] [--seconds 2]
+
+On one core, where a program's operations follow each other, so that their times add up to the step; on more XLA runs
+them side by side, and products on all cores. Writes results/profile/<device>.json and the README's part.
+
+Kinds: products (matrix products and convolutions), patches (the rest of convolution.py), normalisation, random bits,
+update (the optimiser), gradient norms (a metric), rest (activations, losses, the batch), launches (what runs the
+operations). An operation that XLA fused is put to the kind that the last part of it comes from.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from experiments import readme
+from experiments.bench import machine, table, tasks
+
+FOLDER = table.RESULTS / "profile"
+KINDS = ("products", "patches", "normalisation", "random bits", "update", "gradient norms", "rest", "launches")
+Row = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation:
+    """One instruction of a program. made_in: the functions and files that it comes from; product: it holds one."""
+
+    result: str
+    name: str
+    made_in: tuple[str, ...]
+    product: bool
+
+    @property
+    def kind(self) -> str:
+        made = " ".join(self.made_in)
+        if self.product:
+            return "products"
+        if "gradient_norm" in self.made_in:
+            return "gradient norms"
+        if "/optax/" in made or "optimizer.py" in made:
+            return "update"
+        if self.result.startswith(("u32", "u16", "(u32")) or re.search(
+            r"random|uniform|normal\)|shuffle|bits", self.name
+        ):
+            return "random bits"
+        if "Norm" in made:
+            return "normalisation"
+        return "patches" if "/convolution.py" in made else "rest"
+
+
+_TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
+_INSTRUCTION = re.compile(r"\s+(?:ROOT )?%([\w.-]+) = (\S+|\(.*?\)) ([\w-]+)\(")
+_NUMBERS = re.compile(r"(\w+)=(\d+)")
+
+
+def operations(text: str) -> dict[str, Operation]:
+    """Of a compiled program's text, by name."""
+    tables: dict[str, dict[int, str]] = {name: {} for name in _TABLES}
+    current, computation, inside = "", "", Counter[str]()
+    found: list[tuple[str, str, str]] = []  # name, result, line
+    for line in text.splitlines():
+        if line in _TABLES:
+            current = line
+        elif current and (entry := re.match(r"(\d+) (.*)", line)):
+            tables[current][int(entry[1])] = entry[2].strip('"')
+        elif line.endswith("{") and not line.startswith(" "):
+            current, computation = "", line.removeprefix("ENTRY ").split()[0].lstrip("%")
+        elif instruction := _INSTRUCTION.match(line):
+            name, result, opcode = instruction.groups()
+            inside[computation] += opcode in ("dot", "convolution")
+            found.append((name, result, line))
+    frames = {i: dict(_NUMBERS.findall(entry)) for i, entry in tables["StackFrames"].items()}
+    places = {i: dict(_NUMBERS.findall(entry)) for i, entry in tables["FileLocations"].items()}
+
+    def made_in(frame: int) -> Iterable[str]:
+        while frame in frames:
+            place = places[int(frames[frame]["file_location_id"])]
+            yield tables["FunctionNames"][int(place["function_name_id"])]
+            yield tables["FileNames"][int(place["file_name_id"])]
+            frame = int(frames[frame].get("parent_frame_id", 1)) - 1  # 1 says that there is none
+
+    all_of_them = {}
+    for name, result, line in found:
+        frame, named = re.search(r"stack_frame_id=(\d+)", line), re.search(r'op_name="([^"]*)"', line)
+        called = re.search(r"calls=%([\w.-]+)", line)
+        product = bool(re.search(r" (dot|convolution)\(", line) or (called and inside[called[1]]))
+        made = tuple(made_in(int(frame[1]))) if frame else ()
+        all_of_them[name] = Operation(result, named[1] if named else "", made, product)
+    return all_of_them
+
+
+def own_times(events: Iterable[tuple[float, float, str]]) -> Counter[str]:
+    """Name -> time that was not spent in events within it, of one thread's (start, duration, name)."""
+    found, open_ = Counter[str](), list[tuple[float, str]]()
+    for start, duration, name in sorted(events, key=lambda event: (event[0], -event[1])):
+        while open_ and open_[-1][0] <= start:
+            open_.pop()
+        found[name] += duration  # type: ignore[assignment]
+        if open_:
+            found[open_[-1][1]] -= duration  # type: ignore[assignment]
+        open_.append((start + duration, name))
+    return found
+
+
+def measure(name: str, seconds: float) -> Row:
+    """One task's row, on the first of the cores that this process may use."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before XLA counts them
+    import jax
+
+    from vaegan_jax.data.dataset import Dataset
+    from vaegan_jax.loop import Loop
+
+    algorithm, config = tasks.ours(name)
+    x = tasks.images("random")
+    state = algorithm.init(config, jax.random.key(0), x.shape[1:])
+    loop = Loop(algorithm, config, Dataset(x), jax.tree.map(lambda leaf: leaf[None], state), (0,))
+    compiled, done = loop.compile(), 0
+
+    def run(steps: int) -> float:
+        nonlocal done
+        begin = time.perf_counter()
+        loop.advance(done, steps)
+        jax.block_until_ready(loop.states)
+        done += steps
+        return (time.perf_counter() - begin) / steps
+
+    run(2)
+    steps = max(1, min(loop.capacity, int(seconds / run(2))))
+    plain = run(steps)
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run(steps)
+        (file,) = Path(folder).rglob("*.xplane.pb")
+        times = Counter[str]()
+        for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
+            for line in plane.lines:
+                if line.name.startswith("tf_XLA"):
+                    times += own_times((e.start_ns, e.duration_ns, e.name) for e in line.events if "wait" not in e.name)
+    known, kinds = operations(compiled.as_text()), dict.fromkeys(KINDS, 0.0)
+    for operation, spent in times.items():
+        kinds[known[operation].kind if operation in known else "launches"] += spent / 1e6 / steps
+    gflop = machine.flops(compiled) / 1e9
+    return {
+        "task": name,
+        "steps": steps,
+        "milliseconds": round(1000 * plain, 3),
+        "kinds": {kind: round(spent, 4) for kind, spent in kinds.items()},
+        "gflop": gflop,
+        "gemm_gflops": machine.gemm_gflops(),
+    }
+
+
+def lines(rows: Iterable[Row]) -> list[list[str]]:
+    """A line a task: ms a step, the share of each kind, and how near the products are to the core's peak."""
+    found = [["task", "ms a step", *KINDS, "products at"]]
+    for row in rows:
+        total = sum(row["kinds"].values())
+        shares = [f"{row['kinds'][kind] / total:.0%}" if row["kinds"][kind] else "-" for kind in KINDS]
+        rate = row["gflop"] / (row["kinds"]["products"] / 1000) / row["gemm_gflops"]
+        title = tasks.TASKS[row["task"]].title
+        found.append([title, f"{row['milliseconds']:.3g}", *shares, f"{rate:.0%} of the peak"])
+    return found
+
+
+def page(folder: Path = FOLDER) -> str:
+    """What the README says."""
+    parts = []
+    for file in sorted(folder.glob("*.json")):
+        result = json.loads(file.read_text())
+        parts += [f"{result['device']}, one of them, {result['date']}, {result['versions']}."]
+        parts += [table.markdown(lines(result["rows"]))]
+    return "\n\n".join(parts) or "Not measured yet."
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m experiments.bench.profile", description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=list(tasks.TASKS))
+    parser.add_argument("--seconds", type=float, default=2.0, help="of the steps that are looked at")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON file")
+    parser.add_argument("--check", action="store_true", help="only say whether the README's part is that of results")
+    parser.add_argument("--one", choices=tasks.TASKS, help=argparse.SUPPRESS)  # a row, in its process
+    flags = parser.parse_args(argv)
+    if flags.check:
+        return readme.put("experiments.bench.profile", page(), check=True)
+    if not flags.seconds > 0:
+        print(f"experiments.bench.profile: seconds is {flags.seconds}: give more than 0.", file=sys.stderr)
+        return 1
+    if not hasattr(os, "sched_setaffinity"):
+        print("experiments.bench.profile: this system cannot keep a process on one core; use Linux.", file=sys.stderr)
+        return 1
+    if flags.one:
+        print(json.dumps(measure(flags.one, flags.seconds)))
+        return 0
+    rows = []
+    for name in flags.tasks:
+        print(f"{name} on one core", file=sys.stderr, flush=True)
+        command = [sys.executable, "-m", "experiments.bench.profile", "--one", name, "--seconds", str(flags.seconds)]
+        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            command, env=environment, cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True
+        )
+        if done.returncode:
+            print(f"experiments.bench.profile: {name} failed, see above.", file=sys.stderr)
+            return 1
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    device = machine.device_name()
+    result = {"device": device, "date": time.strftime("%Y-%m-%d"), "versions": machine.versions("jax", "flax", "optax")}
+    flags.out.mkdir(parents=True, exist_ok=True)
+    file = flags.out / f"{machine.slug(device)}.json"
+    file.write_text(json.dumps(result | {"rows": rows}, indent=1, allow_nan=False) + "\n")
+    print(f"{table.text(lines(rows))}\n\nwritten: {file}")
+    return readme.put("experiments.bench.profile", page(), check=False) if flags.out == FOLDER else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
