@@ -4,8 +4,8 @@ On one core, where a program's operations follow each other, so that their times
 them side by side, and products on all cores. Writes results/profile/<device>.json and the README's part.
 
 Kinds: products (matrix products and convolutions), patches (the rest of convolution.py), normalisation, random bits,
-update (the optimiser), gradient norms (a metric), rest (activations, losses, the batch), launches (what runs the
-operations). An operation that XLA fused is put to the kind that the last part of it comes from.
+update (the optimiser), rest (activations, losses, metrics, the batch, copies), launches (what runs the operations). An
+operation that XLA fused is put to the kind that the last part of it comes from.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from experiments import readme
 from experiments.bench import machine, table, tasks
 
 FOLDER = table.RESULTS / "profile"
-KINDS = ("products", "patches", "normalisation", "random bits", "update", "gradient norms", "rest", "launches")
+KINDS = ("products", "patches", "normalisation", "random bits", "update", "rest", "launches")
 Row = dict[str, Any]
 
 
@@ -44,8 +44,6 @@ class Operation:
         made = " ".join(self.made_in)
         if self.product:
             return "products"
-        if "gradient_norm" in self.made_in:
-            return "gradient norms"
         if "/optax/" in made or "optimizer.py" in made:
             return "update"
         if self.result.startswith(("u32", "u16", "(u32")) or re.search(
@@ -167,7 +165,8 @@ def lines(rows: Iterable[Row]) -> list[list[str]]:
         shares = [f"{row['kinds'][kind] / total:.0%}" if row["kinds"][kind] else "-" for kind in KINDS]
         rate = row["gflop"] / (row["kinds"]["products"] / 1000) / row["gemm_gflops"]
         title = tasks.TASKS[row["task"]].title
-        found.append([title, f"{row['milliseconds']:.3g}", *shares, f"{rate:.0%} of the peak"])
+        taken = row["milliseconds"]
+        found.append([title, f"{taken:,.0f}" if taken >= 100 else f"{taken:.3g}", *shares, f"{rate:.0%} of the peak"])
     return found
 
 
@@ -176,7 +175,7 @@ def page(folder: Path = FOLDER) -> str:
     parts = []
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
-        parts += [f"{result['device']}, one of them, {result['date']}, {result['versions']}."]
+        parts += [f"{result['device']}, one of them used, {result['date']}, {result['versions']}."]
         parts += [table.markdown(lines(result["rows"]))]
     return "\n\n".join(parts) or "Not measured yet."
 
