@@ -253,7 +253,6 @@ def main(argv: list[str] | None = None) -> int:
     result |= {
         "repeats": TURNS,
         "seconds": flags.seconds,
-        "limit": flags.limit,
         "axes": {axis: before["axes"][axis] for axis in kept},
         "flat": before["flat"] if "data" in kept else None,
         "runs": {axis: scaling_page.runs(before)[axis] for axis in kept},
