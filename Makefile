@@ -51,7 +51,7 @@ bench-install: $(VENV)/.installed-bench ## PyTorch, NumPyro and pythae, which ar
 
 # Where PYTHON's own jax has an accelerator, that environment is timed and nothing is installed.
 ifneq ($(filter bench,$(MAKECMDGOALS)),)
-CHIP_PYTHON := $(shell $(PYTHON) -c 'import jax, sys; sys.exit(jax.default_backend() == "cpu")' 2> /dev/null \
+CHIP_PYTHON := $(shell $(PYTHON) -c 'import flax, jax, optax, orbax.checkpoint, sys; sys.exit(jax.default_backend() == "cpu")' 2> /dev/null \
 	&& echo $(PYTHON))
 endif
 bench: $(if $(CHIP_PYTHON),,bench-install) ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (60 minutes)

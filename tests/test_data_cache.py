@@ -190,6 +190,8 @@ def test_attributes_of_a_prepared_set(world):
     found = prepared.attributes(folder, "train", 3)
     assert list(found) == ["smiling"] and found["smiling"].tolist() == [True, False, True]
     assert len(prepared.attributes(folder, "train", 9)["smiling"]) == 4
+    with pytest.raises(data.DataError, match="cannot be read"):
+        prepared.attributes(folder, "test", 3)
 
 
 def test_a_set_prepared_anew_replaces_the_cached_one(world):

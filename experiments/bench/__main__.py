@@ -1,6 +1,7 @@
 """`make bench`: python -m experiments.bench [--tasks vae gan] [--repeats 7] [--data mnist] [--out PATH]
 
-Times our steps and the alternatives in turn, prints the table, writes results/<device>.json and the README's part.
+Times our steps and the alternatives in turn, prints the table and writes results/<device>.json;
+experiments.bench.table then writes the README's part.
 Needs the extra `bench`; a contender that is not installed is named and left out. What --tasks and --no-wholes leave out
 stays in the file as it was measured, with the heading of its run.
 """
@@ -80,7 +81,9 @@ def main(argv: list[str] | None = None) -> int:
     if not flags.no_wholes:
         from experiments.bench import wholes
 
-        keep("wholes", wholes.rows(flags.data, max(5, flags.repeats), say=say))
+        rows = wholes.rows(flags.data, max(5, flags.repeats), say=say)
+        named = {row["task"] for row in rows}
+        keep("wholes", [*rows, *(row for row in record.result["wholes"] if row["task"] not in named)])
     if jax.default_backend() != "cpu":
         from experiments.bench import accelerator
         from vaegan_jax.data.dataset import Dataset

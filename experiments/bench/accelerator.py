@@ -375,14 +375,21 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         print(f"experiments.bench.accelerator: {error}", file=sys.stderr)
         return 1
-    sizes: Any = {"repeats": 2, "turn": 0.1, "quality_steps": 100} if flags.quick else {}
+    sizes: Any = {"repeats": 2, "turn": 0.1, "quality_steps": 100, "gemm": 2048} if flags.quick else {}
     plan = dataclasses.replace(Plan(x, real=flags.images is not None), **sizes)
+    if jax.default_backend() == "cpu" and flags.out is None:
+        print("experiments.bench.accelerator: there is none here; give --out PATH to try it on a CPU.", file=sys.stderr)
+        return 1
+    peaks, loads = [machine.gemm_gflops(plan.gemm)], [machine.load()]
     rows = measure(plan, flags.only, say=lambda text: print(text, file=sys.stderr, flush=True))
+    peaks.append(machine.gemm_gflops(plan.gemm))
     name = machine.device_name()
     file = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
     run = {"date": time.strftime("%Y-%m-%d"), "versions": machine.versions("jax", "flax", "optax")}
     record = Record(file, name, machine.cores(), **run, repeats=plan.repeats, source=str(flags.images or "random"))
-    record.keep("accelerator", rows, gemm_gflops=machine.gemm_gflops(plan.gemm), quiet=True, unrest="")
+    unrest = machine.unrest(peaks, loads)
+    kept = [row for row in record.result["accelerator"] if row["part"] not in flags.only]
+    record.keep("accelerator", [*kept, *rows], gemm_gflops=max(peaks), quiet=not unrest, unrest=unrest)
     print(f"{name}\n\n{table.text(table.targets({'tasks': {}, 'accelerator': rows}))}\n\nwritten: {file}")
     return 0
 

@@ -111,7 +111,7 @@ def run(
                 steps = min(loss_steps, int(limit / (seconds / 2))) if count else 0
                 if steps >= min(loss_steps, FEWEST) > 0:
                     _, process.entry.losses = process.run(steps)
-                seconds, _ = process.run(count)  # warm, and a better estimate
+                process.run(count)  # warm
                 turns[process] = count
             for repeat in range(repeats):
                 _turn(running, turns, repeat)
@@ -127,7 +127,7 @@ def _turn(running: Sequence[_Process], steps: dict[_Process, int], repeat: int) 
 
     def timed(process: _Process) -> float:
         time.sleep(PAUSE)
-        return 1000 * process.run(steps[process])[0] / max(1, steps[process])
+        return 1000 * process.run(steps[process])[0] / steps[process]
 
     fine = [process for process in running if not process.entry.trouble]
     ours = next((process for process in fine if process.entry.contender == "ours"), None)
@@ -136,10 +136,10 @@ def _turn(running: Sequence[_Process], steps: dict[_Process, int], repeat: int) 
     for peer in peers[repeat % max(1, len(peers)) :] + peers[: repeat % max(1, len(peers))]:
         pair = [peer] if ours is None else [ours, peer] if repeat % 2 else [peer, ours]
         found = {process: timed(process) for process in pair}
-        if any(process.entry.trouble for process in pair):
+        if peer.entry.trouble:
             continue
         peer.entry.milliseconds.append(found[peer])
-        if ours is not None:
+        if ours is not None and not ours.entry.trouble:
             peer.entry.beside.append(found[ours])
             own.append(found[ours])
     if ours is not None and not ours.entry.trouble:

@@ -1,7 +1,8 @@
 """Where a training step's time goes: python -m experiments.bench.profile [--tasks vae gan] [--seconds 2]
 
-On one core, where a program's operations follow each other, so that their times add up to the step; on more XLA runs
-them side by side, and products on all cores. Writes results/profile/<device>.json and the README's part.
+On one core, where a program's operations follow each other, so that their times add up; on more XLA runs them side by
+side, and products on all cores. Writes results/profile/<device>.json and the README's part; tasks that are not asked
+for stay as they were measured.
 
 Kinds: products (matrix products and convolutions), patches (the rest of convolution.py), normalisation, random bits,
 update (the optimiser), rest (activations, losses, metrics, the batch, copies), launches (what runs the operations). An
@@ -13,6 +14,7 @@ import dataclasses
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,22 +28,23 @@ from experiments import readme
 from experiments.bench import machine, table, tasks
 
 FOLDER = table.RESULTS / "profile"
+TURNS = 3
 KINDS = ("products", "patches", "normalisation", "random bits", "update", "rest", "launches")
 Row = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One instruction of a program. made_in: the functions and files that it comes from; product: it holds one."""
+    """One instruction of a program. origins: the functions and files that it comes from; product: it holds one."""
 
     result: str
     name: str
-    made_in: tuple[str, ...]
+    origins: tuple[str, ...]
     product: bool
 
     @property
     def kind(self) -> str:
-        made = " ".join(self.made_in)
+        made = " ".join(self.origins)
         if self.product:
             return "products"
         if "/optax/" in made or "optimizer.py" in made:
@@ -79,33 +82,33 @@ def operations(text: str) -> dict[str, Operation]:
     frames = {i: dict(_NUMBERS.findall(entry)) for i, entry in tables["StackFrames"].items()}
     places = {i: dict(_NUMBERS.findall(entry)) for i, entry in tables["FileLocations"].items()}
 
-    def made_in(frame: int) -> Iterable[str]:
+    def origins(frame: int) -> Iterable[str]:
         while frame in frames:
             place = places[int(frames[frame]["file_location_id"])]
             yield tables["FunctionNames"][int(place["function_name_id"])]
             yield tables["FileNames"][int(place["file_name_id"])]
             frame = int(frames[frame].get("parent_frame_id", 1)) - 1  # 1 says that there is none
 
-    all_of_them = {}
+    found_operations = {}
     for name, result, line in found:
         frame, named = re.search(r"stack_frame_id=(\d+)", line), re.search(r'op_name="([^"]*)"', line)
         called = re.search(r"calls=%([\w.-]+)", line)
         product = bool(re.search(r" (dot|convolution)\(", line) or (called and inside[called[1]]))
-        made = tuple(made_in(int(frame[1]))) if frame else ()
-        all_of_them[name] = Operation(result, named[1] if named else "", made, product)
-    return all_of_them
+        made = tuple(origins(int(frame[1]))) if frame else ()
+        found_operations[name] = Operation(result, named[1] if named else "", made, product)
+    return found_operations
 
 
 def own_times(events: Iterable[tuple[float, float, str]]) -> Counter[str]:
     """Name -> time that was not spent in events within it, of one thread's (start, duration, name)."""
-    found, open_ = Counter[str](), list[tuple[float, str]]()
+    found, enclosing = Counter[str](), list[tuple[float, str]]()
     for start, duration, name in sorted(events, key=lambda event: (event[0], -event[1])):
-        while open_ and open_[-1][0] <= start:
-            open_.pop()
+        while enclosing and enclosing[-1][0] <= start:
+            enclosing.pop()
         found[name] += duration  # type: ignore[assignment]
-        if open_:
-            found[open_[-1][1]] -= duration  # type: ignore[assignment]
-        open_.append((start + duration, name))
+        if enclosing:
+            found[enclosing[-1][1]] -= duration  # type: ignore[assignment]
+        enclosing.append((start + duration, name))
     return found
 
 
@@ -133,40 +136,50 @@ def measure(name: str, seconds: float) -> Row:
 
     run(2)
     steps = max(1, min(loop.capacity, int(seconds / run(2))))
-    plain = run(steps)
-    with tempfile.TemporaryDirectory() as folder:
-        with jax.profiler.trace(folder):
-            run(steps)
-        (file,) = Path(folder).rglob("*.xplane.pb")
-        times = Counter[str]()
-        for plane in jax.profiler.ProfileData.from_file(str(file)).planes:
-            for line in plane.lines:
-                if line.name.startswith("tf_XLA"):
-                    times += own_times((e.start_ns, e.duration_ns, e.name) for e in line.events if "wait" not in e.name)
-    known, kinds = operations(compiled.as_text()), dict.fromkeys(KINDS, 0.0)
-    for operation, spent in times.items():
-        kinds[known[operation].kind if operation in known else "launches"] += spent / 1e6 / steps
-    gflop = machine.flops(compiled) / 1e9
+    known, peaks, plain, traced = operations(compiled.as_text()), [machine.gemm_gflops()], [], []
+    for _ in range(TURNS):
+        plain.append(1000 * run(steps))
+        with tempfile.TemporaryDirectory() as folder:
+            with jax.profiler.trace(folder):
+                run(steps)
+            (file,) = Path(folder).rglob("*.xplane.pb")
+            traced.append(_kinds(jax.profiler.ProfileData.from_file(str(file)), known, steps))
+        peaks.append(machine.gemm_gflops())
     return {
         "task": name,
+        "date": time.strftime("%Y-%m-%d"),
+        "versions": machine.versions("jax", "flax", "optax"),
         "steps": steps,
-        "milliseconds": round(1000 * plain, 3),
-        "kinds": {kind: round(spent, 4) for kind, spent in kinds.items()},
-        "gflop": gflop,
-        "gemm_gflops": machine.gemm_gflops(),
+        "milliseconds": [round(ms, 3) for ms in plain],
+        "kinds": {kind: [round(each[kind], 4) for each in traced] for kind in KINDS},
+        "gflop": machine.flops(compiled) / 1e9,
+        "gemm_gflops": [round(peak, 1) for peak in peaks],
     }
+
+
+def _kinds(trace: Any, known: dict[str, Operation], steps: int) -> dict[str, float]:
+    """Milliseconds a step of each kind, from jax.profiler's ProfileData."""
+    times = Counter[str]()
+    for plane in trace.planes:
+        for line in plane.lines:
+            if line.name.startswith("tf_XLA"):
+                times += own_times((e.start_ns, e.duration_ns, e.name) for e in line.events if "wait" not in e.name)
+    kinds = dict.fromkeys(KINDS, 0.0)
+    for operation, spent in times.items():
+        kinds[known[operation].kind if operation in known else "launches"] += spent / 1e6 / steps
+    return kinds
 
 
 def lines(rows: Iterable[Row]) -> list[list[str]]:
     """A line a task: ms a step, the share of each kind, and how near the products are to the core's peak."""
-    found = [["task", "ms a step", *KINDS, "products at"]]
+    found = [["task", "ms a step: median (range)", *KINDS, "products at"]]
     for row in rows:
-        total = sum(row["kinds"].values())
-        shares = [f"{row['kinds'][kind] / total:.0%}" if row["kinds"][kind] else "-" for kind in KINDS]
-        rate = row["gflop"] / (row["kinds"]["products"] / 1000) / row["gemm_gflops"]
+        kinds = {kind: statistics.median(each) for kind, each in row["kinds"].items()}
+        total = sum(kinds.values())
+        shares = [f"{spent / total:.0%}" if spent else "-" for spent in kinds.values()]
+        rate = row["gflop"] / (kinds["products"] / 1000) / max(row["gemm_gflops"])
         title = tasks.TASKS[row["task"]].title
-        taken = row["milliseconds"]
-        found.append([title, f"{taken:,.0f}" if taken >= 100 else f"{taken:.3g}", *shares, f"{rate:.0%} of the peak"])
+        found.append([title, table.spread(row["milliseconds"], 1), *shares, f"{rate:.0%} of the peak"])
     return found
 
 
@@ -175,8 +188,14 @@ def page(folder: Path = FOLDER) -> str:
     parts = []
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
-        parts += [f"{result['device']}, one of them used, {result['date']}, {result['versions']}."]
-        parts += [table.markdown(lines(result["rows"]))]
+        rows = result["rows"]
+        peaks = [peak for row in rows for peak in row["gemm_gflops"]]
+        said = dict.fromkeys(f"{row['date']}, {row['versions']}" for row in rows)
+        parts.append(
+            f"One core of {result['device']}, GEMM peak between {min(peaks):,.0f} and {max(peaks):,.0f} GFLOP/s, "
+            f"{TURNS} turns, {'; '.join(said)}."
+        )
+        parts.append(table.markdown(lines(rows)))
     return "\n\n".join(parts) or "Not measured yet."
 
 
@@ -199,24 +218,22 @@ def main(argv: list[str] | None = None) -> int:
     if flags.one:
         print(json.dumps(measure(flags.one, flags.seconds)))
         return 0
-    rows = []
+    os.environ["JAX_PLATFORMS"] = "cpu"  # for the processes below, and for the name of this one
+    device = machine.device_name()
+    file = flags.out / f"{machine.slug(device)}.json"
+    rows = {row["task"]: row for row in json.loads(file.read_text())["rows"]} if file.exists() else {}
+    flags.out.mkdir(parents=True, exist_ok=True)
     for name in flags.tasks:
         print(f"{name} on one core", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "experiments.bench.profile", "--one", name, "--seconds", str(flags.seconds)]
-        environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-        done = subprocess.run(
-            command, env=environment, cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True)
         if done.returncode:
             print(f"experiments.bench.profile: {name} failed, see above.", file=sys.stderr)
             return 1
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    device = machine.device_name()
-    result = {"device": device, "date": time.strftime("%Y-%m-%d"), "versions": machine.versions("jax", "flax", "optax")}
-    flags.out.mkdir(parents=True, exist_ok=True)
-    file = flags.out / f"{machine.slug(device)}.json"
-    file.write_text(json.dumps(result | {"rows": rows}, indent=1, allow_nan=False) + "\n")
-    print(f"{table.text(lines(rows))}\n\nwritten: {file}")
+        rows[name] = json.loads(done.stdout.splitlines()[-1])
+        result = {"device": device, "rows": [rows[task] for task in tasks.TASKS if task in rows]}
+        file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
+    print(f"{table.text(lines(rows.values()))}\n\nwritten: {file}")
     return readme.put("experiments.bench.profile", page(), check=False) if flags.out == FOLDER else 0
 
 

@@ -1,7 +1,7 @@
 """The same five steps in PyTorch, written for speed: data in memory, fused optimisers, no needless graph or copy.
 
-Modes: "contiguous" and "channels_last" (eager), "compile" (torch.compile of nets, losses and RMSProp's update, channels
-last where there are convolutions). Adam and SGD are PyTorch's fused kernels, of which there is none for RMSProp.
+Modes: "contiguous" and "channels_last" (eager), "compile" (torch.compile of nets, of the VAE's loss and of RMSProp's
+update, channels last where there are convolutions). Adam and SGD are PyTorch's fused kernels; RMSProp has none.
 """
 
 import dataclasses
@@ -298,7 +298,8 @@ STEPS = {"vae": _vae, "gan": _gan, "dcgan": _dcgan, "wgan": _wgan, "vaegan": _va
 def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.ndarray]:
     """advance(n): n steps; their losses [n, 2]."""
     torch.set_num_threads(threads())
-    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")  # as jax, which takes what there is
+    if torch.cuda.is_available():  # as jax, which takes what there is; a default of "cpu" would cost a bit a call
+        torch.set_default_device("cuda")
     torch.manual_seed(seed)
     if mode == "compile":  # the adversarial steps pull back through one graph twice
         import torch._functorch.config as functorch

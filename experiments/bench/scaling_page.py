@@ -104,8 +104,8 @@ def draw(axis: str, rows: Sequence[Row], device: str, path: Path) -> None:
     note = "; ".join(f"{curve} at {', '.join(at)}" for curve, at in left_out.items() if at)
     style: dict[str, Any] = {"frameon": False, "fontsize": 8, "columnspacing": 1.2, "ncols": min(3, len(curves))}
     legend = figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", **style)
-    legend.settitle(f"not run: {note}" if note else None, {"size": 8})
-    legend.gettitle().set_color("0.4")
+    legend.set_title(f"not run: {note}" if note else None, {"size": 8})
+    legend.get_title().set_color("0.4")
     plots.render(figure, path)
 
 

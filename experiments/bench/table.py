@@ -68,10 +68,9 @@ def contenders(result: Row) -> list[list[str]]:
         ours = by_name.get("ours", {}).get("milliseconds", [])
         earlier = dict(TASKS[name].earlier)
         for e in row["entries"]:
-            if e["trouble"]:
-                lines.append(
-                    [TASKS[name].title, TITLES[e["contender"]], "-", "-", "-", short(e["trouble"]), *["-"] * 4]
-                )
+            if e["trouble"] or not e["milliseconds"]:
+                why = short(e["trouble"] or "not run")
+                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", "-", "-", why, *["-"] * 4])
                 continue
             middle = statistics.median(e["milliseconds"])
             share = row["gflop"] / (middle / 1000) / run_of(result, name)["gemm_gflops"]
@@ -102,9 +101,9 @@ def targets(result: Row) -> list[list[str]]:
             met = "-" if not found else "yes" if statistics.median(found) >= target.least else "no"
             lines.append([TASKS[name].title, label, f"{target.least:g}x", spread(found), met])
         if name == "vae":
-            ours = next(e for e in row["entries"] if e["contender"] == "ours")["milliseconds"]
+            ours = next((e["milliseconds"] for e in row["entries"] if e["contender"] == "ours"), [])
             share = [row["gflop"] / (ms / 1000) / run_of(result, name)["gemm_gflops"] for ms in ours]
-            met = "yes" if statistics.median(share) >= 0.5 else "no"
+            met = "-" if not share else "yes" if statistics.median(share) >= 0.5 else "no"
             lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", spread(share), met])
     for row in [*result.get("wholes", []), *result.get("accelerator", [])]:
         met = {True: "yes", False: "no", None: "-"}[row["met"]]
@@ -137,10 +136,11 @@ def headings(result: Row) -> str:
 
 
 def heading(result: Row) -> str:
+    data = f" Data: {result['source']}." if "source" in result else ""
     quiet = "" if result["quiet"] else f" The machine was not quiet: {result['unrest']}."
     return (
         f"{result['device']}, GEMM peak {result['gemm_gflops']:,.0f} GFLOP/s, {result['threads']} threads each, "
-        f"{result['repeats']} turns, {result['date']}, {result['versions']}.{quiet}"
+        f"{result['repeats']} turns, {result['date']}, {result['versions']}.{data}{quiet}"
     )
 
 

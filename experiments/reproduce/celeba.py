@@ -18,17 +18,20 @@ SELECTED = (
 """The 18 attributes of Larsen et al.'s released code."""
 
 
-def attributes(job: Job, name: str, count: int) -> dict[str, np.ndarray]:
-    """Attribute -> bool [N] of the first `count` images of `name`, in the order in which they are loaded.
+NAME = "celeb_a"
+
+
+def attributes(job: Job, count: int) -> dict[str, np.ndarray]:
+    """Attribute -> bool [N] of the first `count` images, in the order in which they are loaded.
 
     {} where there are none. Raises DataError for a list that lacks an image.
     """
-    folder = cache.root(job.data_dir) / name
+    folder = cache.root(job.data_dir) / NAME
     if folder.is_dir():
         found = [f for f in (place / file for place in (folder, folder.parent) for file in LISTS) if f.is_file()]
         root = folder / "train" if (folder / "train").is_dir() else folder
         return read(found[0], images.files(root)[:count]) if found else {}
-    place = prepared.find(name, prepared.folders(job.data_dir, cache.root(job.data_dir)))
+    place = prepared.find(NAME, prepared.folders(job.data_dir, cache.root(job.data_dir)))
     return prepared.attributes(place, "train", count) if place else {}
 
 

@@ -1,4 +1,4 @@
-"""The paper's own data, where a user has them: figures 3 to 5 on CelebA and LFW, 64x64."""
+"""The paper's own data, where a user has them: figures 3 and 4 on CelebA and LFW, 5 on CelebA, 64x64."""
 
 import dataclasses
 from typing import Any
@@ -43,6 +43,8 @@ def run(job: Job) -> Outcome:
         x = found.x[: job.choose(80, 20_000, len(found))]
         kept = len(x) - max(1, round(HELD * len(x)))
         data, held = Dataset(x[:kept], name=found.name), as_float(x[kept:])
+        # Before the trainings, so that a list that cannot be used is heard of at once.
+        known = known_attributes(job, min(vectors.ENCODED, kept)) if name == celeba.NAME else {}
         trained = models.train(one, data, models.COMPARED)
         samples, rebuilt = [], [("input", held[: vaegan_judge.SHOWN])]
         for model, each in trained.items():
@@ -64,34 +66,41 @@ def run(job: Job) -> Outcome:
                 vaegan_draw.panels(rows, job.figures / file, columns=vaegan_judge.SHOWN, scale=1)
                 steps = f"{models.steps(job.budget):,} steps"
                 figures[file] = f"Figure {number} on {name}: {what}, {steps}, first seed, not selected."
-        if caption := attributes(one, name, data, held, trained["vaegan"]):
-            figures[f"fig5-{name}.png"] = caption
+        figures |= figure_5(one, data, known, held, trained["vaegan"])
     columns = ("data", "model", "mean squared error a pixel, held-out images")
     tables = [Table("Faces of 64x64 from a user's folder; first seed.", columns, lines)] if lines else []
     return Outcome({}, tables, figures)
 
 
-def attributes(job: Job, name: str, data: Dataset, held: np.ndarray, one: Trained) -> str:
-    """Draws figure 5, where attributes are known; its caption, or ""."""
-    encoded = data.x[: vectors.ENCODED]
+def known_attributes(job: Job, count: int) -> dict[str, np.ndarray]:
+    """CelebA's of the first images; {}, and why, where its list cannot be used."""
     try:
-        known = celeba.attributes(job, name, len(encoded))
+        return celeba.attributes(job, count)
     except DataError as error:
-        job.say(f"{name}: figure 5 not drawn, {error}")
-        return ""
-    chosen = [a for a in celeba.SELECTED if a in known and 0 < known[a].sum() < len(encoded)]
-    if not chosen or not one.seeds:
-        return ""
-    state = one.state(one.seeds[0])
-    codes = vectors.encoded(vaegan, one.config(), state, encoded)
-    added = vectors.vectors(codes, np.stack([known[a] for a in chosen], axis=1))
+        job.say(f"{celeba.NAME}: figure 5 will not be drawn, {error}")
+        return {}
+
+
+def figure_5(
+    job: Job, data: Dataset, known: dict[str, np.ndarray], held: np.ndarray, trained: Trained
+) -> dict[str, str]:
+    """Draws figure 5 from the attributes of the first images; file -> caption, {} where there is nothing to draw."""
+    x = data.x[: vectors.ENCODED]
+    chosen = [a for a in celeba.SELECTED if a in known and 0 < known[a][: len(x)].sum() < len(x)]
+    if not chosen or not trained.seeds:
+        return {}
+    config, state, file = trained.config(), trained.state(trained.seeds[0]), f"fig5-{celeba.NAME}.png"
+    added = vectors.vectors(
+        vectors.encoded(vaegan, config, state, x), np.stack([known[a][: len(x)] for a in chosen], 1)
+    )
     words = [a.replace("_", " ").lower() for a in chosen]
-    vectors.figure(vaegan, one.config(), state, held[:SHOWN], added, words, job.figures / f"fig5-{name}.png")
-    return (
-        f"Figure 5 on {name}: held-out images, their reconstructions by VAE/GAN, and the decoder at their codes plus "
-        f"the mean code of {len(encoded):,} training images with an attribute less that of those without; "
+    vectors.figure(vaegan, config, state, held[:SHOWN], added, words, job.figures / file)
+    caption = (
+        f"Figure 5 on {celeba.NAME}: held-out images, their reconstructions by VAE/GAN, and the decoder at their codes "
+        f"plus the mean code of {len(x):,} training images with an attribute less that of those without; "
         f"{models.steps(job.budget):,} steps, first seed, not selected."
     )
+    return {file: caption}
 
 
 PART = Part(
@@ -99,8 +108,8 @@ PART = Part(
     (),
     run,
     says(
-        "figures 3 to 5 on CelebA and LFW, where folders celeb_a and lfw of images lie in the cache of data (or TFDS "
-        "has prepared them; figure 5 needs CelebA's list_attr_celeba.txt beside the images); else nothing",
+        "figures 3 and 4 on CelebA and LFW, 5 on CelebA, where folders celeb_a and lfw of images lie in the cache of "
+        "data (or TFDS has prepared them; figure 5 needs CelebA's list_attr_celeba.txt by the images); else nothing",
         "2 steps of perceptrons",
         "800 steps of four models, hours for each set",
         "37,500 steps of four models",

@@ -59,7 +59,7 @@ ENTRY %main (x: f32[4,4]) -> f32[4,4] {
 
 def test_an_operation_is_put_to_where_it_comes_from():
     found = profile.operations(TEXT)
-    assert found["adam"].made_in[0] == "scale_by_adam.<locals>.update_fn" and "train_step" in found["adam"].made_in
+    assert found["adam"].origins[0] == "scale_by_adam.<locals>.update_fn" and "train_step" in found["adam"].origins
     kinds = {
         name: found[name].kind for name in ("ynn", "adam", "norm", "gather", "scaled", "rounds", "noise", "tanh.1")
     }
@@ -79,10 +79,11 @@ def test_a_task_is_profiled_in_a_process_on_one_core(tmp_path, capsys):
     assert profile.main(["--tasks", "vae", "--seconds", "0.1", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*.json")
     (row,) = json.loads(file.read_text())["rows"]
-    assert row["task"] == "vae" and row["gflop"] == pytest.approx(0.413, abs=0.001)
-    assert all(row["kinds"][kind] > 0 for kind in profile.KINDS if kind not in ("patches", "normalisation"))
-    assert 0.5 < sum(row["kinds"].values()) / row["milliseconds"] < 2  # as the machine is free
-    assert row["kinds"]["products"] > row["kinds"]["random bits"]
+    assert row["task"] == "vae" and row["gflop"] == pytest.approx(0.41, rel=1e-3)
+    kinds = {kind: min(each) for kind, each in row["kinds"].items()}
+    assert all(kinds[kind] > 0 for kind in profile.KINDS if kind not in ("patches", "normalisation"))
+    assert 0.3 < sum(kinds.values()) / min(row["milliseconds"]) < 3  # as the machine is free
+    assert kinds["products"] > kinds["random bits"]
     assert "of the peak" in capsys.readouterr().out and "VAE" in profile.page(tmp_path)
 
 

@@ -151,21 +151,21 @@ def faces_with_flags(folder):
 def test_celebas_list_of_attributes(tmp_path):
     flags = faces_with_flags(tmp_path / "cache" / "celeb_a")
     job = Job("smoke", (0,), tmp_path, tmp_path, data_dir=tmp_path / "cache", progress=False)
-    assert celeba.attributes(job, "celeb_a", 5) == {} == celeba.attributes(job, "lfw", 5)
+    assert celeba.attributes(job, 5) == {}
     file = tmp_path / "cache" / "list_attr_celeba.txt"  # beside the folder of images or in it, in any order
     file.write_text("\n".join(["80", "Bald Young", *reversed(flags)]))
-    found = celeba.attributes(job, "celeb_a", 5)
+    found = celeba.attributes(job, 5)
     assert found["Bald"].tolist() == [False, True, False, True, False] and not found["Young"].any()
     file.write_text("\n".join(["80", "Bald Young", *flags[:3]]))
     with pytest.raises(DataError, match=r"lacks 2 of 5 images, 000003.jpg first"):
-        celeba.attributes(job, "celeb_a", 5)
+        celeba.attributes(job, 5)
     file.write_text("nothing")
     with pytest.raises(DataError, match="no line with the names of attributes"):
-        celeba.attributes(job, "celeb_a", 5)
+        celeba.attributes(job, 5)
     file.unlink()
     own = tmp_path / "cache" / "celeb_a" / "list_attr_celeba.csv"
     own.write_text("\n".join(["image_id,Bald,Young", *(flag.replace(" ", ",") for flag in flags)]))
-    assert celeba.attributes(job, "celeb_a", 5)["Bald"].tolist() == found["Bald"].tolist()
+    assert celeba.attributes(job, 5)["Bald"].tolist() == found["Bald"].tolist()
 
 
 def test_figure_5_of_faces_whose_attributes_are_known(tmp_path):
@@ -175,13 +175,13 @@ def test_figure_5_of_faces_whose_attributes_are_known(tmp_path):
     x = vaegan_faces.find(job, "celeb_a").x
     data = Dataset(x[:72], name="celeb_a")
     trained = models.train(job, data, ("vaegan",))["vaegan"]
-    held = vaegan_faces.as_float(x[72:])
-    assert "72 training images with an attribute" in vaegan_faces.attributes(job, "celeb_a", data, held, trained)
-    width = Image.open(tmp_path / "fig5-celeb_a.png").width
-    assert width == 3 * 49 + 1  # input, reconstruction and bald: nobody is young
-    assert vaegan_faces.attributes(job, "lfw", data, held, trained) == ""
+    held, known = vaegan_faces.as_float(x[72:]), vaegan_faces.known_attributes(job, 72)
+    ((file, caption),) = vaegan_faces.figure_5(job, data, known, held, trained).items()
+    assert "72 training images with an attribute" in caption
+    assert Image.open(tmp_path / file).width == 3 * 49 + 1  # input, reconstruction and bald: nobody is young
+    assert vaegan_faces.figure_5(job, data, {}, held, trained) == {}
     (tmp_path / "cache" / "list_attr_celeba.txt").write_text("nothing")
-    assert vaegan_faces.attributes(job, "celeb_a", data, held, trained) == ""
+    assert vaegan_faces.known_attributes(job, 72) == {}
 
 
 def test_a_smoke_of_attribute_vectors(tmp_path):

@@ -142,14 +142,21 @@ def _read(folder: Path, split: str, options: images.Options, name: str) -> Array
 
 
 def attributes(folder: Path, split: str, count: int) -> dict[str, np.ndarray]:
-    """CelebA's `attributes`, booleans by name: bool [count] each, of a split's first examples; {} for other sets."""
-    import tensorflow_datasets as tfds
+    """CelebA's `attributes`, booleans by name: bool [count] each, of a split's first examples; {} for other sets.
 
-    with _quiet():
-        source = tfds.builder_from_directory(str(folder)).as_data_source(split=split)
-        rows = [source[i].get("attributes") for i in range(min(count, len(source)))]
-    if not rows or not isinstance(rows[0], dict):
-        return {}
+    Raises DataError for a folder that cannot be read.
+    """
+    try:
+        import tensorflow_datasets as tfds
+
+        with _quiet():
+            builder = tfds.builder_from_directory(str(folder))
+            if "attributes" not in builder.info.features:
+                return {}
+            source = builder.as_data_source(split=split)
+            rows = [source[i]["attributes"] for i in range(min(count, len(source)))]
+    except Exception as error:  # as in `load`
+        raise DataError(f"{folder} cannot be read ({type(error).__name__}: {error}); prepare it again.") from error
     return {name: np.array([bool(row[name]) for row in rows]) for name in rows[0]}
 
 
