@@ -136,7 +136,7 @@ def measure(name: str, seconds: float) -> Row:
 
     run(2)
     steps = max(1, min(loop.capacity, int(seconds / run(2))))
-    known, peaks, plain, traced = operations(compiled.as_text()), [machine.gemm_gflops()], [], []
+    known, peaks, plain, traced = operations(str(compiled.as_text())), [machine.gemm_gflops()], [], []
     for _ in range(TURNS):
         plain.append(1000 * run(steps))
         with tempfile.TemporaryDirectory() as folder:
