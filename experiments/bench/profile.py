@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -99,15 +99,15 @@ def operations(text: str) -> dict[str, Operation]:
     return found_operations
 
 
-def own_times(events: Iterable[tuple[float, float, str]]) -> Counter[str]:
+def own_times(events: Iterable[tuple[float, float, str]]) -> dict[str, float]:
     """Name -> time that was not spent in events within it, of one thread's (start, duration, name)."""
-    found, enclosing = Counter[str](), list[tuple[float, str]]()
+    found, enclosing = defaultdict[str, float](float), list[tuple[float, str]]()
     for start, duration, name in sorted(events, key=lambda event: (event[0], -event[1])):
         while enclosing and enclosing[-1][0] <= start:
             enclosing.pop()
-        found[name] += duration  # type: ignore[assignment]
+        found[name] += duration
         if enclosing:
-            found[enclosing[-1][1]] -= duration  # type: ignore[assignment]
+            found[enclosing[-1][1]] -= duration
         enclosing.append((start + duration, name))
     return found
 
@@ -159,14 +159,11 @@ def measure(name: str, seconds: float) -> Row:
 
 def _kinds(trace: Any, known: dict[str, Operation], steps: int) -> dict[str, float]:
     """Milliseconds a step of each kind, from jax.profiler's ProfileData."""
-    times = Counter[str]()
-    for plane in trace.planes:
-        for line in plane.lines:
-            if line.name.startswith("tf_XLA"):
-                times += own_times((e.start_ns, e.duration_ns, e.name) for e in line.events if "wait" not in e.name)
     kinds = dict.fromkeys(KINDS, 0.0)
-    for operation, spent in times.items():
-        kinds[known[operation].kind if operation in known else "launches"] += spent / 1e6 / steps
+    for thread in (line for plane in trace.planes for line in plane.lines if line.name.startswith("tf_XLA")):
+        events = ((e.start_ns, e.duration_ns, e.name) for e in thread.events if "wait" not in e.name)
+        for operation, spent in own_times(events).items():
+            kinds[known[operation].kind if operation in known else "launches"] += spent / 1e6 / steps
     return kinds
 
 

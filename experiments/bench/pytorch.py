@@ -112,8 +112,8 @@ class Mode:
     layout: Any
     compiled: bool
 
-    def net(self, net: nn.Module) -> Any:
-        net.train().to(memory_format=self.layout)  # type: ignore[call-overload]
+    def net(self, net: Any) -> Any:
+        net.train().to(memory_format=self.layout)
         return self.function(net)
 
     def function(self, function: Any) -> Any:
