@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose are flax.linen's: values, gradients of any order, small and large, in scan, under vmap."""
+"""Conv, ConvTranspose, BatchNorm are flax.linen's: values, gradients of any order, in scan, under vmap."""
 
 import functools
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vaegan_jax import convolution
-from vaegan_jax.layers import Conv, ConvTranspose, Maxout
+from vaegan_jax.layers import BatchNorm, Conv, ConvTranspose, Maxout
 
 pytestmark = pytest.mark.optimised
 
@@ -139,7 +139,7 @@ def test_steps_in_a_scan_equal_linen_outside(form, kind):
     ("options", "shape", "tolerance"),
     [
         ({"use_bias": False}, (6, 5, 3), 2e-5),
-        ({"dtype": jnp.bfloat16}, (2, 1, 3, 6, 5, 3), 0.05),  # 8 bits
+        ({"dtype": jnp.bfloat16}, (2, 1, 1, 6, 5, 3), 0.05),  # 8 bits
         ({"precision": jax.lax.Precision.HIGHEST}, (2, 6, 5, 3), 2e-5),
         ({"kernel_dilation": (2, 3), "strides": 1}, (2, 9, 8, 3), 2e-5),
     ],
@@ -148,6 +148,16 @@ def test_steps_in_a_scan_equal_linen_outside(form, kind):
 def test_options_and_batch_axes_are_linens(kind, options, shape, tolerance):
     options = {"kernel": (3, 3), "strides": 2} | options
     check(value_and_slopes, *pair(kind, **options), normal(*shape), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["conv", "transpose"])
+def test_a_bias_gradient_in_bfloat16_does_not_stop_at_256(kind):
+    """As Linen's does on a CPU: its sum is in bfloat16, where 256 + 1 is 256."""
+    ours, _ = pair(kind, (3, 3), 1, dtype=jnp.bfloat16)
+    x = normal(8, 16, 16, 3)
+    params = ours.init(jax.random.key(0), x)
+    slope = jax.jit(jax.grad(lambda params: ours.apply(params, x).astype(jnp.float32).sum()))(params)
+    np.testing.assert_array_equal(slope["params"]["bias"], np.full(4, 2048.0))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -189,6 +199,100 @@ def test_forward_mode_is_refused():
     params = net.init(jax.random.key(0), x)
     with pytest.raises(TypeError, match="forward-mode"):
         jax.jvp(lambda x: net.apply(params, x), (x,), (x,))
+
+
+def norms(**options):
+    return tuple(
+        layer(**({"use_running_average": False, "momentum": 0.9} | options)) for layer in (BatchNorm, nn.BatchNorm)
+    )
+
+
+def normalised(net, variables, x, **options):
+    """Output, new statistics; gradients of a smooth function of the first in everything."""
+
+    def loss(variables, x):
+        y, new = net.apply(variables, x, mutable=["batch_stats"], **options)
+        return jnp.sin(y.astype(jnp.float32)).sum(), (y, new)
+
+    slopes, out = jax.grad(loss, (0, 1), has_aux=True)(variables, x)
+    return out, slopes
+
+
+@pytest.mark.parametrize(
+    ("options", "shape", "tolerance"),
+    [
+        ({}, (8, 5, 6, 3), 1e-4),  # gradients of sums over 240, for both 3e-5 from those in float64
+        ({}, (40, 7), 2e-5),
+        ({"use_scale": False, "use_bias": False}, (2, 3, 5, 6, 3), 2e-5),
+        ({"use_scale": False}, (16, 4), 2e-5),
+        ({"use_bias": False, "epsilon": 0.5, "momentum": 0.3}, (16, 4), 2e-5),
+        ({"dtype": jnp.bfloat16}, (8, 5, 6, 3), 0.05),  # 8 bits
+        ({"axis": 1}, (8, 5, 6, 3), 2e-5),
+        ({"use_fast_variance": False}, (8, 5, 6, 3), 2e-5),
+        ({"use_running_average": True}, (8, 5, 6, 3), 2e-5),
+        ({}, (0, 3), 2e-5),
+    ],
+    ids=[
+        "images",
+        "vectors",
+        "not affine",
+        "no scale",
+        "no bias",
+        "bfloat16",
+        "axis",
+        "slow variance",
+        "test",
+        "empty",
+    ],
+)
+def test_batch_norm_is_linens(options, shape, tolerance):
+    x = normal(*shape, sd=2.0) + 1
+    check(normalised, *norms(**options), x, rtol=tolerance, atol=tolerance)
+
+
+def test_batch_norm_with_a_mask_is_linens():
+    x, mask = normal(16, 4), np.arange(16)[:, None] % 3 > 0
+    check(functools.partial(normalised, mask=mask), *norms(), x)
+
+
+@pytest.mark.parametrize("running", [True, False])
+def test_batch_norm_takes_its_mode_in_the_call_too(running):
+    x = normal(16, 4)
+    variables = parameters(*norms(), x)
+    found, expected = (
+        normalised(net, variables, x, use_running_average=running) for net in norms(use_running_average=None)
+    )
+    chex.assert_trees_all_close(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_batch_norm_gradient_of_a_gradient_and_forward_mode_are_linens():
+    x, (ours, theirs) = normal(8, 3, 2, 3), norms()
+    variables = parameters(ours, theirs, x)
+
+    def penalty(net, x):
+        slope = jax.grad(lambda x: jnp.tanh(net.apply(variables, x, mutable=["batch_stats"])[0]).sum())(x)
+        return (slope**2).sum()
+
+    for of in (jax.grad, lambda f: lambda x: jax.jvp(f, (x,), (jnp.cos(x),))):
+        found, expected = (of(functools.partial(penalty, net))(x) for net in (ours, theirs))
+        chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_of_a_batch_of_seeds_is_linens_of_each():
+    x, (ours, theirs) = normal(3, 8, 5, 2, 3), norms()
+    variables = parameters(ours, theirs, x[0])
+    found = jax.vmap(functools.partial(normalised, ours, variables))(x)
+    each = [normalised(theirs, variables, one) for one in x]
+    chex.assert_trees_all_close(found, jax.tree.map(lambda *v: jnp.stack(v), *each), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("net", [BatchNorm(False), Conv(6, (3, 3))], ids=["norm", "bias"])
+def test_sums_over_a_batch_are_products_on_a_cpu(net):
+    """Neither a reduction over all pixels nor its tree of windows is left of a training step."""
+    x = normal(40, 40, 40, 6)
+    variables = net.init(jax.random.key(0), x)
+    text = jax.jit(functools.partial(normalised, net)).lower(variables, x).compile().as_text()
+    assert "reduce-window" not in text
 
 
 def test_maxout_is_a_maximum_over_pieces():

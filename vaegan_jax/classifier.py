@@ -15,7 +15,7 @@ from flax import struct
 
 from vaegan_jax import nets
 from vaegan_jax import state as players
-from vaegan_jax.layers import Conv
+from vaegan_jax.layers import BatchNorm, Conv
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -57,7 +57,7 @@ class ConvClassifier(nn.Module):
 
         def normalise(h: jax.Array, name: str) -> jax.Array:
             # Linen's momentum of .99 would still remember its first statistics after hundreds of steps.
-            norm = nn.BatchNorm(not train, momentum=self.norm_momentum, dtype=self.dtype, name=f"{name}_norm")
+            norm = BatchNorm(not train, momentum=self.norm_momentum, dtype=self.dtype, name=f"{name}_norm")
             return nn.relu(norm(h))
 
         init, h = nets.Glorot(), x

@@ -1,11 +1,13 @@
-"""Layers that Linen lacks, or has but slowly on a CPU: Conv, ConvTranspose, Maxout."""
+"""Layers that Linen lacks, or has but slowly on a CPU: BatchNorm, Conv, ConvTranspose, Maxout."""
 
 import functools
+import math
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from vaegan_jax import convolution
 
@@ -124,8 +126,100 @@ def _run(module: Any, inputs: jax.Array, kernel_shape: tuple[int, ...], op: Any)
     batch = inputs.shape[:-3]
     y = op(inputs.reshape(-1, *inputs.shape[-3:]), kernel)
     if bias is not None:
-        y += bias.reshape((1,) * (y.ndim - 1) + (-1,))
+        y = lax.platform_dependent(y, bias, cpu=lambda y, b: y + _repeat(b, y), default=lambda y, b: y + _row(b, y))
     return y.reshape(*batch, *y.shape[1:])
+
+
+# XLA's CPU sums over leading axes in trees of windows, of arrays that it writes out first: 4 to 6 times as long as
+# products with rows of ones, in blocks so that float32 stays as exact. A vector that a product repeats has the like as
+# its gradient.
+
+
+def _blocks(x: jax.Array) -> tuple[int, int, int]:
+    """(blocks, rows of one, C) of x [..., C]."""
+    rows = x.size // x.shape[-1]
+    blocks = math.gcd(rows, max(1, min(32, rows // 64)))
+    return blocks, rows // blocks, x.shape[-1]
+
+
+def _totals(x: jax.Array) -> jax.Array:
+    """x [..., C] -> its sums over all other axes [C]."""
+    x = x.reshape(_blocks(x))
+    return jnp.matmul(jnp.ones((x.shape[0], 1, x.shape[1]), x.dtype), x, precision="highest")[:, 0].sum(0)
+
+
+def _repeat(v: jax.Array, x: jax.Array) -> jax.Array:
+    """v [C] -> [..., C], as x is; the gradient is summed in float32 or more."""
+    blocks, rows, channels = _blocks(x)
+    wide = jnp.promote_types(v.dtype, jnp.float32)
+    each = jnp.broadcast_to(v.astype(wide)[None, None], (blocks, 1, channels))
+    repeated = jnp.matmul(jnp.ones((blocks, rows, 1), wide), each, precision="highest")
+    return repeated.reshape(x.shape).astype(v.dtype)
+
+
+def _row(v: jax.Array, x: jax.Array) -> jax.Array:
+    """v [C] -> [1, ..., C] of x's rank."""
+    return v.reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def _normalise_cpu(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, ...]:
+    count = x.size // x.shape[-1]
+    mean, square = _totals(x) / count, _totals(x * x) / count
+    var = jnp.maximum(0.0, square - mean * mean)
+    gain = lax.rsqrt(var + epsilon) * scale
+    return x * _repeat(gain, x) + _repeat(bias - mean * gain, x), mean, var
+
+
+def _normalise_native(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> tuple[jax.Array, ...]:
+    axes = tuple(range(x.ndim - 1))
+    mean, square = x.mean(axes), (x * x).mean(axes)
+    var = jnp.maximum(0.0, square - mean * mean)
+    return (x - _row(mean, x)) * _row(lax.rsqrt(var + epsilon) * scale, x) + _row(bias, x), mean, var
+
+
+class BatchNorm(nn.BatchNorm):
+    """flax.linen.BatchNorm with the same arguments, parameters, statistics and values; faster to train on a CPU.
+
+    x [..., C] -> the same shape. A mask, an axis name, other axes, use_fast_variance or force_float32_reductions off
+    and running statistics take Linen's own path. Ioffe and Szegedy 2015, algorithm 1.
+    """
+
+    def _fast(self, x: jax.Array) -> bool:
+        return (
+            self.axis in (-1, x.ndim - 1, (-1,), (x.ndim - 1,))
+            and self.axis_name is None
+            and self.use_fast_variance
+            and self.force_float32_reductions
+            and x.ndim > 1
+            and x.size > 0
+            and not jnp.iscomplexobj(x)
+        )
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, use_running_average: bool | None = None, *, mask: jax.Array | None = None
+    ) -> jax.Array:
+        running = nn.merge_param("use_running_average", self.use_running_average, use_running_average)
+        if running or mask is not None or not self._fast(x):
+            return super().__call__(x, use_running_average, mask=mask)
+        width = (x.shape[-1],)
+        means = self.variable("batch_stats", "mean", jnp.zeros, width, jnp.float32)
+        variances = self.variable("batch_stats", "var", jnp.ones, width, jnp.float32)
+        scale = self.param("scale", self.scale_init, width, self.param_dtype) if self.use_scale else None
+        bias = self.param("bias", self.bias_init, width, self.param_dtype) if self.use_bias else None
+        dtype = nn.dtypes.canonicalize_dtype(x, scale, bias, dtype=self.dtype)
+        wide = jnp.promote_types(x.dtype if self.dtype is None else self.dtype, jnp.float32)
+        y, mean, var = lax.platform_dependent(
+            x.astype(wide),
+            jnp.ones(width, wide) if scale is None else scale.astype(wide),
+            jnp.zeros(width, wide) if bias is None else bias.astype(wide),
+            cpu=functools.partial(_normalise_cpu, epsilon=self.epsilon),
+            default=functools.partial(_normalise_native, epsilon=self.epsilon),
+        )
+        if not self.is_initializing():
+            means.value = self.momentum * means.value + (1 - self.momentum) * mean
+            variances.value = self.momentum * variances.value + (1 - self.momentum) * var
+        return y.astype(dtype)
 
 
 class Maxout(nn.Module):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax.initializers import Constant, Glorot, Normal, Uniform
-from vaegan_jax.layers import Conv, ConvTranspose, Maxout
+from vaegan_jax.layers import BatchNorm, Conv, ConvTranspose, Maxout
 
 Activation = Callable[[jax.Array], jax.Array]
 Shape = tuple[int, ...]
@@ -98,7 +98,7 @@ class _Norm(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         if self.kind == "none":
             return x
-        return nn.BatchNorm(
+        return BatchNorm(
             use_running_average=not train,
             momentum=self.momentum,
             epsilon=self.epsilon,

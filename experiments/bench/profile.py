@@ -6,7 +6,8 @@ for stay as they were measured.
 
 Kinds: products (matrix products and convolutions), patches (the rest of convolution.py), normalisation, random bits,
 update (the optimiser), rest (activations, losses, metrics, the batch, copies), launches (what runs the operations). An
-operation that XLA fused is put to the kind that the last part of it comes from.
+operation that XLA fused is put to the kind that the last part of it comes from; sums over a batch that are products
+with ones (layers.py) are under products.
 """
 
 import argparse
@@ -55,7 +56,8 @@ class Operation:
             return "random bits"
         if "Norm" in made:
             return "normalisation"
-        return "patches" if "/convolution.py" in made else "rest"
+        # Of a gradient, XLA may keep the name alone: convolution.py chooses by the platform, which is a `cond`.
+        return "patches" if "/convolution.py" in made or re.search(r"/(conv\d|output)\S*/cond/", self.name) else "rest"
 
 
 _TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")

@@ -52,6 +52,7 @@ ENTRY %main (x: f32[4,4]) -> f32[4,4] {
   %scaled = f32[4,4]{1,0} multiply(%x), metadata={op_name="jit(one)/mul" stack_frame_id=5}
   %rounds = (u32[4]{0}, u32[4]{0}) fusion(%k), kind=kLoop, calls=%fused.2, metadata={op_name="a/closed_call/add"}
   %noise = f32[4,4]{1,0} multiply(%k), metadata={op_name="jit(one)/jit(_normal)/mul" stack_frame_id=1}
+  %copied = f32[4,4]{1,0} copy(%x), metadata={op_name="transpose(jvp(ConvNet))/conv1/cond/branch_0_fun/transpose"}
   ROOT %tanh.1 = f32[4,4]{1,0} tanh(%x), metadata={op_name="jit(one)/tanh" stack_frame_id=1}
 }
 """
@@ -60,11 +61,9 @@ ENTRY %main (x: f32[4,4]) -> f32[4,4] {
 def test_an_operation_is_put_to_where_it_comes_from():
     found = profile.operations(TEXT)
     assert found["adam"].origins[0] == "scale_by_adam.<locals>.update_fn" and "train_step" in found["adam"].origins
-    kinds = {
-        name: found[name].kind for name in ("ynn", "adam", "norm", "gather", "scaled", "rounds", "noise", "tanh.1")
-    }
-    assert list(kinds.values()) == [
-        "products", "update", "rest", "patches", "normalisation", "random bits", "random bits", "rest",
+    names = ("ynn", "adam", "norm", "gather", "copied", "scaled", "rounds", "noise", "tanh.1")
+    assert [found[name].kind for name in names] == [
+        "products", "update", "rest", "patches", "patches", "normalisation", "random bits", "random bits", "rest",
     ]  # fmt: skip
 
 
