@@ -209,7 +209,7 @@ def gradient_norm(gradient: Tree) -> jax.Array:
 def _squares(x: jax.Array) -> jax.Array:
     """The sum of the squares of x, of any shape, first of 16 parts beside each other.
 
-    Of the whole, XLA's CPU reduction would write all squares out before it sums them: 7 % of a VAE's step.
+    Of the whole, XLA's CPU reduction would write all squares out before it sums them.
     """
     x = x.astype(jnp.promote_types(x.dtype, jnp.float32)).reshape(-1)
     part = x.size // 16
