@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import convolution
+from vaegan_jax import convolution, layers
 from vaegan_jax.layers import BatchNorm, Conv, ConvTranspose, Maxout
 
 pytestmark = pytest.mark.optimised
@@ -248,6 +248,12 @@ def normalised(net, variables, x, **options):
 def test_batch_norm_is_linens(options, shape, tolerance):
     x = normal(*shape, sd=2.0) + 1
     check(normalised, *norms(**options), x, rtol=tolerance, atol=tolerance)
+
+
+def test_batch_norm_is_the_same_where_there_is_no_cpu():
+    x, scale, bias = normal(8, 5, 6, 3) + 1, normal(3), normal(3)[::-1]
+    found, expected = (form(x, scale, bias, 1e-5) for form in (layers._normalise_native, layers._normalise_cpu))
+    chex.assert_trees_all_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_batch_norm_with_a_mask_is_linens():
