@@ -96,6 +96,7 @@ def versions(*packages: str) -> str:
 
 _DEFINITION = re.compile(r"%([\w.-]+) = \(?\w+\[([\d,]*)\]")
 _PRODUCT = re.compile(r"%[\w.-]+ = \w+\[([\d,]*)\]\S* (dot|convolution)\(%([\w.-]+), %([\w.-]+)\)(.*)")
+_CONSTANT = re.compile(r"%([\w.-]+) = \S+ (?:fusion\(\)|constant\(|broadcast\(%constant)")
 _WHILE = re.compile(r" while\(.*body=%([\w.-]+).*known_trip_count\D+(\d+)")
 _CALLS = re.compile(r"(?:calls|to_apply|body)=%([\w.-]+)")
 
@@ -103,10 +104,12 @@ _CALLS = re.compile(r"(?:calls|to_apply|body)=%([\w.-]+)")
 def flops(compiled: Any) -> float:
     """Floating-point operations in the matrix products and convolutions of a compiled program for the CPU.
 
-    Of the optimised program, so what nobody reads is not counted; a loop counts as often as it turns.
+    Of the optimised program, so what nobody reads is not counted; a loop counts as often as it turns. A product with a
+    constant is a sum in disguise (layers.py: ones), and not counted either.
     """
     text = compiled.as_text()
     shapes = {name: _shape(dims) for name, dims in _DEFINITION.findall(text)}
+    constants = set(_CONSTANT.findall(text))
     own: dict[str, float] = {}
     calls: dict[str, list[tuple[str, int]]] = {}
     current, entry = "", ""
@@ -117,7 +120,7 @@ def flops(compiled: Any) -> float:
             entry = current if head[0] == "ENTRY" else entry
             own[current], calls[current] = 0.0, []
             continue
-        if product := _PRODUCT.search(line):
+        if (product := _PRODUCT.search(line)) and constants.isdisjoint(product.group(3, 4)):
             own[current] += _product_flops(product, shapes)
         loop = _WHILE.search(line)
         for callee in _CALLS.findall(line):

@@ -54,6 +54,7 @@ def test_operations_are_counted_in_products_convolutions_and_loops_and_only_wher
         return jax.lax.conv_general_dilated(x, w, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
     assert machine.flops(compiled(convolve, x, w)) == 2 * (4 * 4 * 4 * 16) * (3 * 3 * 3)
+    assert machine.flops(compiled(lambda a, b: jnp.ones((1, 30)) @ jnp.tanh(a) @ b, a, b)) == 2 * 40 * 50  # the sum: 0
 
 
 @pytest.mark.optimised
