@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
+import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,17 @@ import numpy as np
 from experiments.bench.tasks import Task
 
 VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another contender's code in another form
-LONG, VARIANT = 180, 120  # seconds that a curve of losses may take, and that of a variant
+LONG, VARIANT = 300, 120  # seconds that a curve of losses may take, and that of a variant
 FEWEST = 16  # steps of a curve: below, it shows nothing and is not run
 SLOW = 5.0  # seconds a step from which on one step is a turn
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")  # of compiled programs: empty, for every contender
 PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
 
 @dataclasses.dataclass
 class Entry:
     """One contender's figures. milliseconds: one value a turn; beside: ours next to each of them; losses [n, 2];
-    trouble: why there are none.
+    trouble: why there are none; peaks: of ours, the machine's GFLOP/s in a matrix product, before each turn.
 
     compile: seconds of the first two steps; start: those since the first import. peak_mib: memory ever resident.
     """
@@ -38,14 +40,18 @@ class Entry:
     peak_mib: float = float("nan")
     losses: np.ndarray | None = None
     trouble: str = ""
+    peaks: list[float] = dataclasses.field(default_factory=list)
 
 
 class _Process:
-    def __init__(self, task: Task, contender: str, source: str, seed: int, folder: Path, log: Any) -> None:
+    def __init__(
+        self, task: Task, contender: str, source: str, seed: int, folder: Path, log: Any, caches: Path
+    ) -> None:
         command = [sys.executable, "-m", "experiments.bench.worker", task.name, contender, source, str(seed)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
+            env=os.environ | {name: str(caches / f"{contender}-{name}") for name in CACHES},
+        )  # fmt: skip
         self.entry = Entry(contender, [])
 
     def start(self) -> None:
@@ -85,6 +91,7 @@ def run(
     contenders: Sequence[str] | None = None,
     seed: int = 0,
     log: Path | None = None,
+    peak: Callable[[], float] | None = None,
     say: Any = lambda text: None,
 ) -> list[Entry]:
     """Times every contender `repeats` times, in turns of about `turn` seconds.
@@ -94,11 +101,14 @@ def run(
     """
     root = Path(__file__).resolve().parents[2]
     loss_steps = task.loss_steps if loss_steps is None else loss_steps
-    with log.open("a") if log else tempfile.TemporaryFile("w") as stream:
+    with (
+        log.open("a") if log else tempfile.TemporaryFile("w") as stream,
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches,
+    ):
         running: list[_Process] = []
         try:
             for contender in contenders or task.contenders:
-                process = _Process(task, contender, source, seed, root, stream)
+                process = _Process(task, contender, source, seed, root, stream, Path(caches))
                 running.append(process)
                 process.start()
                 begun = process.entry.trouble or f"{process.entry.start:.1f} s to the second step"
@@ -106,6 +116,8 @@ def run(
             turns = {}
             for process in running:
                 seconds, _ = process.run(2)
+                if seconds / 2 < SLOW:
+                    seconds, _ = process.run(2)  # the first ones still warm up
                 count = max(1 if seconds / 2 > SLOW else 2, int(turn / (seconds / 2))) if seconds == seconds else 0
                 limit = VARIANT if process.entry.contender in VARIANTS else LONG
                 steps = min(loss_steps, int(limit / (seconds / 2))) if count else 0
@@ -114,7 +126,10 @@ def run(
                 process.run(count)  # warm
                 turns[process] = count
             for repeat in range(repeats):
+                peaks = [peak()] if peak else []
                 _turn(running, turns, repeat)
+                for process in running:
+                    process.entry.peaks += peaks if process.entry.contender == "ours" else []
                 say(f"{task.name}: turn {repeat + 1} of {repeats}")
         finally:
             for process in running:

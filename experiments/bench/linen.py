@@ -22,6 +22,11 @@ Step = Callable[[State, jax.Array, jax.Array], tuple[State, jax.Array]]
 _NORMAL = nn.initializers.normal(0.02)
 
 
+def _norm(epsilon: float = 1e-5, affine: bool = True) -> nn.BatchNorm:
+    gain: Any = lambda *arguments: 1 + _NORMAL(*arguments)  # noqa: E731
+    return nn.BatchNorm(False, momentum=0.9, epsilon=epsilon, use_scale=affine, use_bias=affine, scale_init=gain)
+
+
 # The nets.
 
 
@@ -69,20 +74,20 @@ class ConvEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         for width in (64, 128):
             x = nn.Conv(width, (5, 5), 2, use_bias=False, kernel_init=_NORMAL)(x)
-            x = nn.relu(nn.BatchNorm(False, momentum=0.9)(x))
+            x = nn.relu(_norm()(x))
         x = nn.Dense(1024, use_bias=False, kernel_init=_NORMAL)(x.reshape(x.shape[0], -1))
-        x = nn.relu(nn.BatchNorm(False, momentum=0.9)(x))
+        x = nn.relu(_norm()(x))
         mean, log_var = jnp.split(nn.Dense(256, kernel_init=_NORMAL)(x), 2, axis=-1)
         return mean, log_var
 
 
 class ConvGenerator(nn.Module):
     epsilon: float = 1e-5
+    affine: bool = True
 
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        def norm() -> nn.BatchNorm:
-            return nn.BatchNorm(False, momentum=0.9, epsilon=self.epsilon)
+        norm = functools.partial(_norm, self.epsilon, self.affine)
 
         for width in (1024, 7 * 7 * 128):
             z = nn.relu(norm()(nn.Dense(width, use_bias=False, kernel_init=_NORMAL)(z)))
@@ -94,11 +99,11 @@ class ConvGenerator(nn.Module):
 
 class ConvDiscriminator(nn.Module):
     epsilon: float = 1e-5
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def norm() -> nn.BatchNorm:
-            return nn.BatchNorm(False, momentum=0.9, epsilon=self.epsilon)
+        norm = functools.partial(_norm, self.epsilon, self.affine)
 
         h = nn.leaky_relu(nn.Conv(64, (5, 5), 2, use_bias=False, kernel_init=_NORMAL)(x), 0.2)
         h = features = nn.leaky_relu(norm()(nn.Conv(128, (5, 5), 2, use_bias=False, kernel_init=_NORMAL)(h)), 0.2)
@@ -214,7 +219,7 @@ def _critic(d: nn.Module, params: Any, stats: Any, x: jax.Array, fake: jax.Array
 
 
 def _dcgan(key: jax.Array) -> tuple[State, Step, int, int]:
-    g, d = ConvGenerator(1e-8), ConvDiscriminator(1e-8)
+    g, d = ConvGenerator(1e-8, False), ConvDiscriminator(1e-8, False)
     adam = optax.chain(
         optax.add_decayed_weights(2.5e-5),
         optax.adam(optax.linear_schedule(2e-4, 0.0, 100 * 195, 100 * 195), b1=0.5),

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -92,6 +93,17 @@ def versions(*packages: str) -> str:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{package} {importlib.metadata.version(package)}")
     return ", ".join(found)
+
+
+def commit() -> str:
+    """Of the code that is timed: `dbfd5b8`, or `dbfd5b8, changed`; "" outside a repository."""
+    here: Any = {"cwd": Path(__file__).parent, "capture_output": True, "text": True, "check": True}
+    try:
+        name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **here).stdout.strip()
+        changed = subprocess.run(["git", "status", "--porcelain", "--", ":/vaegan_jax", ":/experiments/*.py"], **here)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return name + ", changed" * bool(changed.stdout.strip())
 
 
 _DEFINITION = re.compile(r"%([\w.-]+) = \(?\w+\[([\d,]*)\]")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import readme
-from experiments.bench.tasks import TASKS, TITLES, Target
+from experiments.bench.tasks import EARLIER, TASKS, TITLES, Target
 
 RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
@@ -55,11 +55,11 @@ def contenders(result: Row) -> list[list[str]]:
     """A line a contender: GFLOP in a step of ours, ms a step, the ratio to ours, the share of the GEMM peak,
     compilation, memory, losses.
 
-    earlier: its ms a step by which the aims were set, see Task.
+    earlier: its share of the peak when the aims were set, see Task.
     """
     lines = [
         [
-            "task", "contender", "GFLOP", "ms a step", "earlier", "ours is faster by", "of the peak", "first steps",
+            "task", "contender", "GFLOP", "ms a step", "ours is faster by", "of the peak", "earlier", "first steps",
             "memory", "losses agree",
         ],
     ]  # fmt: skip
@@ -70,19 +70,21 @@ def contenders(result: Row) -> list[list[str]]:
         for e in row["entries"]:
             if e["trouble"] or not e["milliseconds"]:
                 why = short(e["trouble"] or "not run")
-                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", "-", "-", why, *["-"] * 4])
+                lines.append([TASKS[name].title, TITLES[e["contender"]], "-", "-", why, *["-"] * 5])
                 continue
             middle = statistics.median(e["milliseconds"])
-            share = row["gflop"] / (middle / 1000) / run_of(result, name)["gemm_gflops"]
+            share = row["gflop"] / (middle / 1000) / statistics.median(peaks(result, name))
+            before = earlier.get(e["contender"])
+            was = f"{row['gflop'] / (before / 1000) / EARLIER:.0%}" if before else "-"
             lines.append(
                 [
                     TASKS[name].title,
                     TITLES[e["contender"]],
                     f"{row['gflop']:.2g}",
                     spread(e["milliseconds"], 1),
-                    f"{earlier[e['contender']]:,g}" if e["contender"] in earlier else "-",
                     "-" if e["contender"] == "ours" else spread(ratios(beside(e, ours), e["milliseconds"])),
                     f"{share:.0%}",
+                    was,
                     f"{e['compile']:.1f} s",
                     "-" if e["peak_mib"] is None else f"{e['peak_mib']:,.0f} MiB",
                     e["agrees"],
@@ -102,7 +104,8 @@ def targets(result: Row) -> list[list[str]]:
             lines.append([TASKS[name].title, label, f"{target.least:g}x", spread(found), met])
         if name == "vae":
             own = {e["contender"]: e["milliseconds"] for e in row["entries"]}.get("ours", [])
-            share = [row["gflop"] / (ms / 1000) / run_of(result, name)["gemm_gflops"] for ms in own]
+            near = row.get("peaks") or peaks(result, name) * len(own)
+            share = [row["gflop"] / (ms / 1000) / peak for ms, peak in zip(own, near, strict=False)]
             met = "-" if not share else "yes" if statistics.median(share) >= 0.5 else "no"
             lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", spread(share), met])
     for row in [*result.get("wholes", []), *result.get("accelerator", [])]:
@@ -127,6 +130,11 @@ def run_of(result: Row, name: str) -> Row:
     return next(run for run in result["runs"] if name in run["of"])
 
 
+def peaks(result: Row, name: str) -> list[float]:
+    """The machine's GEMM peak before each turn of a task; older runs have only one of the whole run."""
+    return result["tasks"][name].get("peaks") or [run_of(result, name)["gemm_gflops"]]
+
+
 def headings(result: Row) -> str:
     """A paragraph a run, the last one first; and what it measured, if there are several."""
     runs = [run for run in result["runs"] if run["of"]]
@@ -137,10 +145,11 @@ def headings(result: Row) -> str:
 
 def heading(result: Row) -> str:
     data = f" Data: {result['source']}." if "source" in result else ""
+    code = f"commit {result['commit']}, " if result.get("commit") else ""
     quiet = "" if result["quiet"] else f" The machine was not quiet: {result['unrest']}."
     return (
         f"{result['device']}, GEMM peak {result['gemm_gflops']:,.0f} GFLOP/s, {result['threads']} threads each, "
-        f"{result['repeats']} turns, {result['date']}, {result['versions']}.{data}{quiet}"
+        f"{result['repeats']} turns, {result['date']}, {code}{result['versions']}.{data}{quiet}"
     )
 
 
