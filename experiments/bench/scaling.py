@@ -209,9 +209,10 @@ def flatness(rows: Sequence[Row]) -> Row | None:
     if len(turns) < 2:
         return None
     slow, *_, fast = sorted(turns, key=lambda n: statistics.median(turns[n]))
-    ratio = statistics.median(table.ratios(turns[slow], turns[fast]))
+    ratios = table.ratios(turns[slow], turns[fast])
+    ratio = statistics.median(ratios)
     verdict = "flat within 10 %" if ratio <= FLAT else "NOT flat within 10 %"
-    text = f"Data set size: {verdict}: {fast:,} examples are {ratio:.3f} times as fast as {slow:,}."
+    text = f"Data set size: {verdict}: {fast:,} examples are {table.spread(ratios)} times as fast as {slow:,}."
     return {"ratio": round(ratio, 4), "within_10_percent": ratio <= FLAT, "text": text}
 
 
@@ -242,6 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     result: Row = {
         "device": device,
         "date": time.strftime("%Y-%m-%d"),
+        "commit": machine.commit(),
         "versions": machine.versions("jax", "flax", "optax"),
         "threads": machine.cores(),
     }

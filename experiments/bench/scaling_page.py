@@ -61,11 +61,16 @@ def _rate(value: float) -> str:
 
 
 def _talk(found: Sequence[Row]) -> str:
-    """`5 all-reduce of 13 with gradients, 50 all-reduce of 2`"""
+    """`5 all-reduce of 13 with gradients (6.6 million values), 50 all-reduce of 2`"""
     counts: Counter[tuple[str, int, str]] = Counter()
     for c in found:
-        counts[c["kind"], c["operands"], " with gradients" if c["gradients"] else ""] += c["times"]
+        kinds = f" with gradients ({_count(c['values'])} values)" if c["gradients"] else ""
+        counts[c["kind"], c["operands"], kinds] += c["times"]
     return ", ".join(f"{n} {kind} of {arrays}{kinds}" for (kind, arrays, kinds), n in counts.items()) or "none"
+
+
+def _count(n: int) -> str:
+    return f"{n / 1e6:.1f} million" if n >= 1e6 else f"{n:,}"
 
 
 def draw(axis: str, rows: Sequence[Row], device: str, path: Path) -> None:
