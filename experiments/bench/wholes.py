@@ -102,12 +102,12 @@ def peak_mib(dataset: str, steps: int = 3) -> dict[str, float]:
     found = {}
     for name in SCRIPTS:
         with tempfile.TemporaryDirectory() as folder:
-            flags = ["--dataset", dataset, "--steps", str(steps), "--workdir", folder]
+            flags = ["--dataset", dataset, "--steps", str(steps), "--workdir", f"{folder}/run"]
             waiter = subprocess.run(
                 [sys.executable, "-c", WAITER, sys.executable, "-m", f"experiments.{name}", *flags],
                 capture_output=True,
                 text=True,
-                env=os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/empty"},
+                env=os.environ | {"JAX_COMPILATION_CACHE_DIR": f"{folder}/cache"},
             )
         if waiter.returncode:
             raise RuntimeError(_why(name, waiter.stderr))

@@ -161,6 +161,11 @@ def test_wholes_are_measured_or_say_what_is_missing(monkeypatch):
     assert not rows[2]["met"] and rows[2]["text"] == "vae 100, gan 2,000"
 
 
+def test_a_scripts_memory_is_its_own(monkeypatch):
+    monkeypatch.setattr(wholes, "SCRIPTS", ("vae",))
+    assert 100 < wholes.peak_mib("digits", steps=1)["vae"] < 1500
+
+
 def test_bad_flags_are_one_sentence(capsys):
     assert bench.main(["--repeats", "0"]) == 1
     assert "repeats is 0: give 1 or more." in capsys.readouterr().err
