@@ -16,7 +16,7 @@ def collectives(text: str) -> list[Row]:
     """The collectives of one training step, from a chunk's optimised HLO; equal ones are one row.
 
     times: a step (a loop inside it counts as often as it turns); operands; values: the numbers in them; gradients:
-    whether one has two axes or more, as only a kernel's gradient has (statistics, biases have one, metrics none).
+    whether one has two axes longer than 1, as only a kernel's gradient has (statistics and biases have one).
     """
     bodies, current = dict[str, list[str]](), ""
     for line in text.splitlines():
@@ -37,7 +37,7 @@ def collectives(text: str) -> list[Row]:
         for line in bodies[name]:
             if match := _COLLECTIVE.search(line):
                 shapes = [[int(n) for n in dims.split(",") if n] for dims in re.findall(r"\w\[([\d,]*)\]", match[1])]
-                values, kernels = sum(map(math.prod, shapes)), any(len(shape) > 1 for shape in shapes)
+                values, kernels = sum(map(math.prod, shapes)), any(sum(n > 1 for n in shape) > 1 for shape in shapes)
                 found[match[2], match[3].count("%"), values, kernels] += times
             trips = _TRIPS.search(line)
             for called in (c for names in _CALLED.findall(line) for c in re.findall(r"%([\w.-]+)", names)):
