@@ -43,7 +43,7 @@ STEP = """HloModule jit_one, is_scheduled=true
 }
 
 %inner (p: f32[8]) -> f32[8] {
-  %statistics = (f32[8]{0}, f32[8]{0}) all-reduce(%p, %q), channel_id=1, to_apply=%add
+  %statistics = (f32[1,8]{1,0}, f32[8]{0}) all-reduce(%p, %q), channel_id=1, to_apply=%add
   ROOT %gathered = f32[16]{0} all-gather-start(%p), channel_id=2, dimensions={0}
 }
 
