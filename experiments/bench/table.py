@@ -93,6 +93,15 @@ def contenders(result: Row) -> list[list[str]]:
     return lines
 
 
+def judged(found: list[float], least: float) -> tuple[str, str]:
+    """(median and range, whether the median is `least` or more); with a third digit where two would hide why not."""
+    if not found:
+        return spread(found), "-"
+    middle = statistics.median(found)
+    met = middle >= least
+    return spread(found, 2 if met or round(middle, 2) < least else 3), "yes" if met else "no"
+
+
 def targets(result: Row) -> list[list[str]]:
     """A line a target: what, against whom, at least, measured, met."""
     lines = [["task", "against", "at least", "measured: median (range)", "met"]]
@@ -100,14 +109,12 @@ def targets(result: Row) -> list[list[str]]:
         for target in TASKS[name].targets:
             best, found = verdict(target, row["entries"])
             label = target.label + (f" ({TITLES[best]})" if best and len(target.against) != 1 else "")
-            met = "-" if not found else "yes" if statistics.median(found) >= target.least else "no"
-            lines.append([TASKS[name].title, label, f"{target.least:g}x", spread(found), met])
+            lines.append([TASKS[name].title, label, f"{target.least:g}x", *judged(found, target.least)])
         if name == "vae":
             own = {e["contender"]: e["milliseconds"] for e in row["entries"]}.get("ours", [])
             near = row.get("peaks") or peaks(result, name) * len(own)
             share = [row["gflop"] / (ms / 1000) / peak for ms, peak in zip(own, near, strict=False)]
-            met = "-" if not share else "yes" if statistics.median(share) >= 0.5 else "no"
-            lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", spread(share), met])
+            lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", *judged(share, 0.5)])
     for row in [*result.get("wholes", []), *result.get("accelerator", [])]:
         met = {True: "yes", False: "no", None: "-"}[row["met"]]
         lines.append([row["task"], row["against"], row["least"], row["text"], met])
