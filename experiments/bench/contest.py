@@ -20,7 +20,6 @@ VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another con
 LONG, VARIANT = 300, 120  # seconds that a curve of losses may take, and that of a variant
 FEWEST = 16  # steps of a curve: below, it shows nothing and is not run
 SLOW = 5.0  # seconds a step from which on one step is a turn
-CACHES = ("TORCHINDUCTOR_CACHE_DIR", "JAX_COMPILATION_CACHE_DIR")  # of compiled programs: empty, for every contender
 PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
 
@@ -48,10 +47,12 @@ class _Process:
         self, task: Task, contender: str, source: str, seed: int, folder: Path, log: Any, caches: Path
     ) -> None:
         command = [sys.executable, "-m", "experiments.bench.worker", task.name, contender, source, str(seed)]
+        # Nobody's programs are compiled in advance.
+        env = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+        env["TORCHINDUCTOR_CACHE_DIR"] = str(caches / contender)
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
-            env=os.environ | {name: str(caches / f"{contender}-{name}") for name in CACHES},
-        )  # fmt: skip
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env=env
+        )
         self.entry = Entry(contender, [])
 
     def start(self) -> None:

@@ -43,7 +43,7 @@ class Decoder(BaseDecoder):
 
 
 class Noted(VAE):
-    """Its VAE, which keeps the two parts of every loss, per example; the trainer says only their sum's mean."""
+    """Its VAE, which keeps the two parts of every step's loss; the trainer says only the mean of their sums."""
 
     def forward(self, *arguments: Any, **options: Any) -> ModelOutput:
         out = VAE.forward(self, *arguments, **options)
