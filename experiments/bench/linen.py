@@ -23,7 +23,9 @@ _NORMAL = nn.initializers.normal(0.02)
 
 
 def _norm(epsilon: float = 1e-5, affine: bool = True) -> nn.BatchNorm:
-    gain: Any = lambda *arguments: 1 + _NORMAL(*arguments)  # noqa: E731
+    def gain(*arguments: Any) -> jax.Array:
+        return 1 + _NORMAL(*arguments)
+
     return nn.BatchNorm(False, momentum=0.9, epsilon=epsilon, use_scale=affine, use_bias=affine, scale_init=gain)
 
 

@@ -142,10 +142,8 @@ def test_a_target_is_judged_by_turns_against_the_fastest_of_its_rivals():
     assert table.verdict(tasks.Target("x", ("pythae",), 1.0), entries) == ("", [])
     near = entry("torch", 3.0, 6.0, 6.0) | {"beside": [3.0, 3.0, 3.0]}  # our turns next to a peer's come first
     assert table.verdict(tasks.Target("x", ("torch",), 1.0), [entries[0], near]) == ("torch", [1.0, 2.0, 2.0])
-    assert table.judged([1.098, 1.0, 1.2], 1.1) == ("1.098 (1.000-1.200)", "no") and table.judged([], 1) == (
-        "not run",
-        "-",
-    )
+    assert table.judged([1.098, 1.0, 1.2], 1.1) == ("1.098 (1.000-1.200)", "no")
+    assert table.judged([], 1.0) == ("not run", "-")
     assert table.judged([1.1, 1.0, 1.2], 1.1) == ("1.10 (1.00-1.20)", "yes")
     assert table.spread([1.0, 3.0, 2.0]) == "2.00 (1.00-3.00)" and table.spread([]) == "not run"
 
