@@ -7,16 +7,18 @@ stays in the file as it was measured, with the heading of its run.
 """
 
 import argparse
+import functools
 import math
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.bench import contest, machine, table, tasks
+from experiments.bench import contest, curves, machine, table, tasks
 from experiments.bench.record import Record
 
 PACKAGES = ("jax", "flax", "optax", "torch", "numpyro", "pythae")
@@ -80,9 +82,11 @@ def main(argv: list[str] | None = None) -> int:
             peak=_peak,
             say=say,
         )
+        log = out.with_suffix(".log")
+        again = functools.partial(contest.curves, task, source=flags.data, seeds=(1, 2), log=log)
         own = next((entry.peaks for entry in entries if entry.contender == "ours"), [])
         peaks += own or [_peak()]
-        keep(task.name, {"gflop": gflop(task.name), "peaks": own, "entries": [_row(e, entries) for e in entries]})
+        keep(task.name, {"gflop": gflop(task.name), "peaks": own, "entries": entry_rows(entries, again)})
     if not flags.no_wholes:
         from experiments.bench import wholes
 
@@ -121,32 +125,23 @@ def gflop(name: str) -> float:
         return machine.flops(algorithm.train_step.lower(config, state, batch, jax.random.key(1)).compile()) / 1e9
 
 
-def agreement(ours: np.ndarray | None, theirs: np.ndarray | None) -> str:
-    """Whether two curves of losses [n, 2] end alike: `yes`, or both means of the last half of the shorter one.
-
-    Where theirs has no second loss, the first is the sum of both. Noise: four standard errors of the difference, from
-    the scatter of eight blocks in each half (steps that follow each other are not independent), and at least 5 % of
-    the level: other draws, another path.
-    """
-    if ours is None or theirs is None or min(len(ours), len(theirs)) < 16:
-        return "too few steps"
-    n = min(len(ours), len(theirs))
-    if np.isnan(theirs[:, 1]).all():
-        ours, theirs = ours.sum(axis=1, keepdims=True), theirs[:, :1]
-    said = []
-    for a, b in zip(ours[n // 2 : n].T, theirs[n // 2 : n].T, strict=True):
-        scatter = [np.std([part.mean() for part in np.array_split(v, 8)], ddof=1) / math.sqrt(8) for v in (a, b)]
-        allowed = max(4 * math.hypot(*scatter), 0.05 * max(abs(a.mean()), abs(b.mean())))
-        if not abs(a.mean() - b.mean()) <= allowed:
-            said.append(f"{a.mean():.3g} and {b.mean():.3g}")
-    return "no: " + "; ".join(said) if said else "yes"
+def entry_rows(
+    entries: list[contest.Entry], again: Callable[[int], Sequence[np.ndarray]] = lambda steps: ()
+) -> list[dict[str, Any]]:
+    """A row an entry. again(steps): ours with other seeds, asked for if losses differ by more than one curve's noise"""
+    first = next((e.losses for e in entries if e.contender == "ours"), None)
+    ours = [] if first is None else [first]
+    found = {e.contender: curves.compare(ours, e.losses) for e in entries if e.contender != "ours"}
+    if any(each["agrees"].startswith("no") for each in found.values()):
+        ours += again(len(ours[0]))
+        found = {e.contender: curves.compare(ours, e.losses) for e in entries if e.contender != "ours"}
+    for each in found.values():
+        if each["agrees"] == "yes" and each["steps"] < len(ours[0]):
+            each["agrees"] = f"yes, {each['steps']} steps"
+    return [_row(entry, found.get(entry.contender, {"agrees": "-"})) for entry in entries]
 
 
-def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
-    ours = next((e.losses for e in entries if e.contender == "ours"), None)
-    agrees = "-" if entry.contender == "ours" else agreement(ours, entry.losses)
-    if agrees == "yes" and entry.losses is not None and ours is not None and len(entry.losses) < len(ours):
-        agrees = f"yes, {len(entry.losses)} steps"
+def _row(entry: contest.Entry, losses: dict[str, Any]) -> dict[str, Any]:
     return {
         "contender": entry.contender,
         "milliseconds": [round(ms, 4) for ms in entry.milliseconds],
@@ -155,7 +150,8 @@ def _row(entry: contest.Entry, entries: list[contest.Entry]) -> dict[str, Any]:
         "start": _rounded(entry.start),
         "peak_mib": _rounded(entry.peak_mib),
         "trouble": entry.trouble,
-        "agrees": agrees,
+        "agrees": losses["agrees"],
+        "losses": losses,
     }
 
 

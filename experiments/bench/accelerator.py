@@ -385,7 +385,8 @@ def main(argv: list[str] | None = None) -> int:
     peaks.append(machine.gemm_gflops(plan.gemm))
     name = machine.device_name()
     file = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
-    run = {"date": time.strftime("%Y-%m-%d"), "versions": machine.versions("jax", "flax", "optax")}
+    about = machine.versions("jax", "flax", "optax")
+    run = {"date": time.strftime("%Y-%m-%d"), "commit": machine.commit(), "versions": about}
     record = Record(file, name, machine.cores(), **run, repeats=plan.repeats, source=str(flags.images or "random"))
     unrest = machine.unrest(peaks, loads)
     kept = [row for row in record.result["accelerator"] if row["part"] not in flags.only]

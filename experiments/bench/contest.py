@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.bench.curves import FEWEST
 from experiments.bench.tasks import Task
 
 VARIANTS = {"torch-channels-last", "torch-compile", "linen-scan"}  # another contender's code in another form
 LONG, VARIANT = 300, 120  # seconds that a curve of losses may take, and that of a variant
-FEWEST = 16  # steps of a curve: below, it shows nothing and is not run
 SLOW = 5.0  # seconds a step from which on one step is a turn
 PAUSE = 0.3  # seconds between two turns: thread pools stop spinning
 
@@ -136,6 +136,23 @@ def run(
             for process in running:
                 process.stop()
     return [process.entry for process in running]
+
+
+def curves(
+    task: Task, steps: int, *, source: str = "mnist", seeds: Sequence[int] = (1, 2), log: Path | None = None
+) -> list[np.ndarray]:
+    """Losses [steps, 2] of ours with other seeds."""
+    root, found = Path(__file__).resolve().parents[2], []
+    with log.open("a") if log else tempfile.TemporaryFile("w") as stream:
+        for seed in seeds:
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
+                process = _Process(task, "ours", source, seed, root, stream, Path(caches))
+                process.start()
+                process.run(2)
+                process.run(2)  # as in `run`: the curves then begin at the same step
+                found.append(process.run(steps)[1])
+                process.stop()
+    return [losses for losses in found if len(losses)]
 
 
 def _turn(running: Sequence[_Process], steps: dict[_Process, int], repeat: int) -> None:

@@ -41,19 +41,19 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def gemm_gflops(size: int = 2048, dtype: str = "float32", repeats: int = 5) -> float:
-    """The best of `repeats` of a square matrix product, GFLOP/s."""
+def gemm_gflops(size: int = 2048, dtype: str = "float32", seconds: float = 1.0) -> float:
+    """The best square matrix product of so many seconds, at least five, GFLOP/s."""
     import jax
     import jax.numpy as jnp
 
     a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)), dtype)  # ones would flatter a GPU's clock
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
-    best = math.inf
-    for _ in range(repeats):
+    best, done, end = math.inf, 0, time.perf_counter() + seconds
+    while done < 5 or time.perf_counter() < end:
         begin = time.perf_counter()
         product(a).block_until_ready()
-        best = min(best, time.perf_counter() - begin)
+        best, done = min(best, time.perf_counter() - begin), done + 1
     return 2 * size**3 / best / 1e9
 
 

@@ -1,8 +1,8 @@
 """Where a training step's time goes: python -m experiments.bench.profile [--tasks vae gan] [--seconds 2]
 
 On one core, where a program's operations follow each other, so that their times add up; on more XLA runs them side by
-side, and products on all cores. Writes results/profile/<device>.json and the README's part; tasks that are not asked
-for stay as they were measured.
+side, and products on all cores: of these, only what they gain. Writes results/profile/<device>.json and the README's
+part; tasks that are not asked for stay as they were measured.
 
 Kinds: products (matrix products and convolutions), patches (the rest of convolution.py), normalisation, random bits,
 update (the optimiser), rest (activations, losses, metrics, the batch, copies), launches (what runs the operations). An
@@ -114,9 +114,10 @@ def own_times(events: Iterable[tuple[float, float, str]]) -> dict[str, float]:
     return found
 
 
-def measure(name: str, seconds: float) -> Row:
-    """One task's row, on the first of the cores that this process may use."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before XLA counts them
+def measure(name: str, seconds: float, all_cores: bool) -> Row:
+    """One task's row, on the first of the cores that this process may use; or on all, without the kinds."""
+    if not all_cores:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # before XLA counts them
     import jax
 
     from vaegan_jax.data.dataset import Dataset
@@ -141,21 +142,27 @@ def measure(name: str, seconds: float) -> Row:
     known, peaks, plain, traced = operations(str(compiled.as_text())), [machine.gemm_gflops()], [], []
     for _ in range(TURNS):
         plain.append(1000 * run(steps))
+        peaks.append(machine.gemm_gflops())
+        if all_cores:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             with jax.profiler.trace(folder):
                 run(steps)
             (file,) = Path(folder).rglob("*.xplane.pb")
             traced.append(_kinds(jax.profiler.ProfileData.from_file(str(file)), known, steps))
-        peaks.append(machine.gemm_gflops())
+    rates = [round(peak, 1) for peak in peaks]
+    if all_cores:
+        return {"cores": machine.cores(), "milliseconds": [round(ms, 3) for ms in plain], "gemm_gflops": rates}
     return {
         "task": name,
         "date": time.strftime("%Y-%m-%d"),
+        "commit": machine.commit(),
         "versions": machine.versions("jax", "flax", "optax"),
         "steps": steps,
         "milliseconds": [round(ms, 3) for ms in plain],
         "kinds": {kind: [round(each[kind], 4) for each in traced] for kind in KINDS},
         "gflop": machine.flops(compiled) / 1e9,
-        "gemm_gflops": [round(peak, 1) for peak in peaks],
+        "gemm_gflops": rates,
     }
 
 
@@ -170,15 +177,22 @@ def _kinds(trace: Any, known: dict[str, Operation], steps: int) -> dict[str, flo
 
 
 def lines(rows: Iterable[Row]) -> list[list[str]]:
-    """A line a task: ms a step, the share of each kind, and how near the products are to the core's peak."""
-    found = [["task", "ms a step: median (range)", *KINDS, "products at"]]
+    """A line a task: ms a step, the share of each kind, how near the products are to the core's peak, and how many
+    times as fast the step and the peak are on all cores.
+    """
+    found = [["task", "ms a step: median (range)", *KINDS, "products at", "all cores"]]
     for row in rows:
         kinds = {kind: statistics.median(each) for kind, each in row["kinds"].items()}
         total = sum(kinds.values())
         shares = [f"{spent / total:.0%}" if spent else "-" for spent in kinds.values()]
         rate = row["gflop"] / (kinds["products"] / 1000) / max(row["gemm_gflops"])
         title = tasks.TASKS[row["task"]].title
-        found.append([title, table.spread(row["milliseconds"], 1), *shares, f"{rate:.0%} of the peak"])
+        gained = "-"
+        if both := row.get("all_cores"):
+            faster = statistics.median(row["milliseconds"]) / statistics.median(both["milliseconds"])
+            peak = max(both["gemm_gflops"]) / max(row["gemm_gflops"])
+            gained = f"{faster:.2f} times as fast, the peak {peak:.2f}"
+        found.append([title, table.spread(row["milliseconds"], 1), *shares, f"{rate:.0%} of the peak", gained])
     return found
 
 
@@ -189,7 +203,7 @@ def page(folder: Path = FOLDER) -> str:
         result = json.loads(file.read_text())
         rows = result["rows"]
         peaks = [peak for row in rows for peak in row["gemm_gflops"]]
-        said = dict.fromkeys(f"{row['date']}, {row['versions']}" for row in rows)
+        said = dict.fromkeys(table.stamp(row) for row in rows)
         parts.append(
             f"One core of {result['device']}, GEMM peak between {min(peaks):,.0f} and {max(peaks):,.0f} GFLOP/s, "
             f"{TURNS} turns, {'; '.join(said)}."
@@ -205,6 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON file")
     parser.add_argument("--check", action="store_true", help="only say whether the README's part is that of results")
     parser.add_argument("--one", choices=tasks.TASKS, help=argparse.SUPPRESS)  # a row, in its process
+    parser.add_argument("--all-cores", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     if flags.check:
         return readme.put("experiments.bench.profile", page(), check=True)
@@ -215,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
         print("experiments.bench.profile: this system cannot keep a process on one core; use Linux.", file=sys.stderr)
         return 1
     if flags.one:
-        print(json.dumps(measure(flags.one, flags.seconds)))
+        print(json.dumps(measure(flags.one, flags.seconds, flags.all_cores)))
         return 0
     os.environ["JAX_PLATFORMS"] = "cpu"  # for the processes below, and for the name of this one
     device = machine.device_name()
@@ -225,11 +240,15 @@ def main(argv: list[str] | None = None) -> int:
     for name in flags.tasks:
         print(f"{name} on one core", file=sys.stderr, flush=True)
         command = [sys.executable, "-m", "experiments.bench.profile", "--one", name, "--seconds", str(flags.seconds)]
-        done = subprocess.run(command, cwd=Path(__file__).resolve().parents[2], stdout=subprocess.PIPE, text=True)
-        if done.returncode:
-            print(f"experiments.bench.profile: {name} failed, see above.", file=sys.stderr)
-            return 1
-        rows[name] = json.loads(done.stdout.splitlines()[-1])
+        parts = []
+        for more in ([], ["--all-cores"]):
+            here = Path(__file__).resolve().parents[2]
+            done = subprocess.run([*command, *more], cwd=here, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                print(f"experiments.bench.profile: {name} failed, see above.", file=sys.stderr)
+                return 1
+            parts.append(json.loads(done.stdout.splitlines()[-1]))
+        rows[name] = parts[0] | {"all_cores": parts[1]}
         result = {"device": device, "rows": [rows[task] for task in tasks.TASKS if task in rows]}
         file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(f"{table.text(lines(rows.values()))}\n\nwritten: {file}")

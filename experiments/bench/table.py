@@ -55,7 +55,7 @@ def contenders(result: Row) -> list[list[str]]:
     """A line a contender: GFLOP in a step of ours, ms a step, the ratio to ours, the share of the GEMM peak,
     compilation, memory, losses.
 
-    earlier: its share of the peak when the aims were set, see Task.
+    of the peak: of `peak`; earlier: its share of it when the aims were set, see Task.
     """
     lines = [
         [
@@ -73,7 +73,7 @@ def contenders(result: Row) -> list[list[str]]:
                 lines.append([TASKS[name].title, TITLES[e["contender"]], "-", "-", why, *["-"] * 5])
                 continue
             middle = statistics.median(e["milliseconds"])
-            share = row["gflop"] / (middle / 1000) / statistics.median(peaks(result, name))
+            share = row["gflop"] / (middle / 1000) / peak(result, name)
             before = earlier.get(e["contender"])
             was = f"{row['gflop'] / (before / 1000) / EARLIER:.0%}" if before else "-"
             lines.append(
@@ -112,9 +112,9 @@ def targets(result: Row) -> list[list[str]]:
             lines.append([TASKS[name].title, label, f"{target.least:g}x", *judged(found, target.least)])
         if name == "vae":
             own = {e["contender"]: e["milliseconds"] for e in row["entries"]}.get("ours", [])
-            near = row.get("peaks") or peaks(result, name) * len(own)
-            share = [row["gflop"] / (ms / 1000) / peak for ms, peak in zip(own, near, strict=False)]
-            lines.append([TASKS[name].title, "the machine's GEMM peak", "0.5", *judged(share, 0.5)])
+            highest = peak(result, name)
+            share = [row["gflop"] / (ms / 1000) / highest for ms in own]
+            lines.append([TASKS[name].title, f"the machine's GEMM peak, {highest:,.0f}", "0.5", *judged(share, 0.5)])
     for row in [*result.get("wholes", []), *result.get("accelerator", [])]:
         met = {True: "yes", False: "no", None: "-"}[row["met"]]
         lines.append([row["task"], row["against"], row["least"], row["text"], met])
@@ -137,9 +137,12 @@ def run_of(result: Row, name: str) -> Row:
     return next(run for run in result["runs"] if name in run["of"])
 
 
-def peaks(result: Row, name: str) -> list[float]:
-    """The machine's GEMM peak before each turn of a task; older runs have only one of the whole run."""
-    return result["tasks"][name].get("peaks") or [run_of(result, name)["gemm_gflops"]]
+def peak(result: Row, name: str) -> float:
+    """The highest GEMM peak that was seen while a task was timed, GFLOP/s; older runs have only one of the whole run.
+
+    One is taken before each turn; a lower one was disturbed, which would flatter what is compared with it.
+    """
+    return max(result["tasks"][name].get("peaks") or [run_of(result, name)["gemm_gflops"]])
 
 
 def headings(result: Row) -> str:
@@ -152,12 +155,17 @@ def headings(result: Row) -> str:
 
 def heading(result: Row) -> str:
     data = f" Data: {result['source']}." if "source" in result else ""
-    code = f"commit {result['commit']}, " if result.get("commit") else ""
     quiet = "" if result["quiet"] else f" The machine was not quiet: {result['unrest']}."
     return (
         f"{result['device']}, GEMM peak {result['gemm_gflops']:,.0f} GFLOP/s, {result['threads']} threads each, "
-        f"{result['repeats']} turns, {result['date']}, {code}{result['versions']}.{data}{quiet}"
+        f"{result['repeats']} turns, {stamp(result)}.{data}{quiet}"
     )
+
+
+def stamp(run: Row) -> str:
+    """`2026-11-29, commit e95d626, jax 0.10.2`; older runs have no commit."""
+    commit = [f"commit {run['commit']}"] if run.get("commit") else []
+    return ", ".join([run["date"], *commit, run["versions"]])
 
 
 def readme_part(results: list[Row]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import contest, linen, machine, table, tasks, wholes
+from experiments.bench import contest, curves, linen, machine, table, tasks, wholes
 from experiments.bench.record import Record
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (700, 28, 28, 1), np.uint8)
@@ -95,7 +95,7 @@ def test_two_processes_in_turn_and_the_row_that_comes_of_it(tmp_path):
     before.keep("vae", {"gflop": 2.0, "entries": []})
     before.keep("gan", other)
     flags = ["--tasks", "vae", "--contenders", "ours", "linen-host", "--data", "random", "--no-wholes"]
-    assert bench.main([*flags, "--repeats", "2", "--turn", "0.05", "--loss-steps", "20", "--out", str(out)]) == 0
+    assert bench.main([*flags, "--repeats", "2", "--turn", "0.05", "--loss-steps", "70", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
     assert list(result["tasks"]) == ["vae", "gan"] and result["tasks"]["gan"] == other
     assert [run["of"] for run in result["runs"]] == [["vae"], ["gan"]] and result["runs"][1]["gemm_gflops"] == 3
@@ -121,14 +121,42 @@ def test_a_contender_that_cannot_run_is_named_and_the_others_go_on():
 
 def test_curves_agree_within_their_noise_only():
     draw = np.random.default_rng(0).normal
-    curve = np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1)
-    again = np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1)
-    assert bench.agreement(curve, again) == "yes"
-    assert re.fullmatch(r"no: (5|4\.9\d|5\.0\d) and 6\.[45]\d?", bench.agreement(curve, again * [1, 1.3]))
-    assert re.fullmatch(r"no: (100|99\.\d) and 112", bench.agreement(curve, again + np.array([12, 0])))
+    curve, again = (np.stack([100 + draw(size=200), 5 + 0.1 * draw(size=200)], axis=1) for _ in range(2))
+
+    def agrees(*ours, theirs):
+        return curves.compare(ours, theirs)["agrees"]
+
+    assert agrees(curve, theirs=again) == "yes"
+    assert re.fullmatch(r"no: (5|4\.9\d|5\.0\d) and 6\.[45]\d?", agrees(curve, theirs=again * [1, 1.3]))
+    assert re.fullmatch(r"no: (100|99\.\d) and 112", agrees(curve, theirs=again + np.array([12, 0])))
     total = np.stack([again.sum(axis=1), np.full(200, np.nan)], axis=1)
-    assert bench.agreement(curve, total) == "yes" and bench.agreement(curve, total + 20).startswith("no")
-    assert bench.agreement(curve, again[:8]) == "too few steps"
+    assert agrees(curve, theirs=total) == "yes" and agrees(curve, theirs=total + 20).startswith("no")
+    assert agrees(curve, theirs=again[:63]) == agrees(curve, theirs=None) == agrees(theirs=again) == "too few steps"
+    # A slope is no noise: the step between two curves that fall alike is seen.
+    fall = np.linspace(100, 0, 200)[:, None]
+    assert agrees(curve + fall, theirs=again + fall) == "yes"
+    assert agrees(curve + fall, theirs=again + fall + np.array([9, 0])).startswith("no")
+    found = curves.compare([curve], again)
+    assert found["means"][0] == [curve[100:, 0].mean(), again[100:, 0].mean()] and 4.9 < found["allowed"][0] < 5.1
+
+
+def test_other_seeds_are_asked_for_only_where_one_curve_differs():
+    draw = np.random.default_rng(0).normal
+    runs = [level + 0.1 * draw(size=(100, 2)) for level in (5.0, 6.0, 7.0)]
+    entries = [contest.Entry("ours", [], losses=runs[0]), contest.Entry("torch", [], losses=runs[0] + 0.01)]
+    asked = []
+
+    def again(steps):
+        asked.append(steps)
+        return runs[1:]
+
+    assert [row["agrees"] for row in bench.entry_rows(entries, again)] == ["-", "yes"] and not asked
+    entries.append(contest.Entry("linen-host", [], losses=runs[2] + 0.5))
+    rows = bench.entry_rows(entries, again)
+    assert [row["agrees"] for row in rows] == ["-", "yes", "yes"] and asked == [100]
+    assert rows[2]["losses"]["seeds"] == 3 and rows[2]["losses"]["allowed"][0] == pytest.approx(4 * 2 / 3**0.5, rel=0.1)
+    entries[2] = contest.Entry("linen-host", [], losses=runs[2] + 5)
+    assert bench.entry_rows(entries, again)[2]["agrees"].startswith("no: 6")
 
 
 def test_a_target_is_judged_by_turns_against_the_fastest_of_its_rivals():
@@ -142,6 +170,8 @@ def test_a_target_is_judged_by_turns_against_the_fastest_of_its_rivals():
     assert table.verdict(tasks.Target("x", ("pythae",), 1.0), entries) == ("", [])
     near = entry("torch", 3.0, 6.0, 6.0) | {"beside": [3.0, 3.0, 3.0]}  # our turns next to a peer's come first
     assert table.verdict(tasks.Target("x", ("torch",), 1.0), [entries[0], near]) == ("torch", [1.0, 2.0, 2.0])
+    result = {"tasks": {"vae": {"gflop": 1.0, "peaks": [100.0, 200.0], "entries": [entry("ours", 5.0, 10.0, 20.0)]}}}
+    assert table.targets(result)[-1][1:4] == ["the machine's GEMM peak, 200", "0.5", "0.50 (0.25-1.00)"]
     assert table.judged([1.098, 1.0, 1.2], 1.1) == ("1.098 (1.000-1.200)", "no")
     assert table.judged([], 1.0) == ("not run", "-")
     assert table.judged([1.1, 1.0, 1.2], 1.1) == ("1.10 (1.00-1.20)", "yes")
@@ -156,10 +186,10 @@ def test_wholes_are_measured_or_say_what_is_missing(monkeypatch):
     """Small: fit beside its bare steps; scripts take real images, and one that fails is a row."""
     (row,) = wholes.rows("random", 2, steps=10)
     assert len(row["values"]) == 2 and min(row["values"]) > 0 and isinstance(row["met"], bool)
-    monkeypatch.setattr(wholes, "fit_against_bare", lambda *_: [1.0, 0.9, 0.96])
+    monkeypatch.setattr(wholes, "fit_against_bare", lambda *_: ([1.0, 0.9, 0.96], [2.0, 3.0, 2.5]))
     monkeypatch.setattr(wholes, "peak_mib", lambda _: {"vae": 100.0, "gan": 2000.0})
     rows = wholes.rows("none of them", 1)
-    assert rows[0]["met"] and rows[0]["text"] == "0.96 (0.90-1.00)"
+    assert rows[0]["met"] and rows[0]["text"] == "0.96 (0.90-1.00), once it has started, which takes 2.5 (2.0-3.0) s"
     assert rows[1]["met"] is None and re.match("not run: experiments.vae failed: .*none of them", rows[1]["text"])
     assert not rows[2]["met"] and rows[2]["text"] == "vae 100, gan 2,000"
 

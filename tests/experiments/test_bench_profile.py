@@ -1,10 +1,11 @@
 """The profile of a step: nested times, what an operation is of, one task from end to end, the README's part."""
 
 import json
+import re
 
 import pytest
 
-from experiments.bench import profile
+from experiments.bench import machine, profile
 
 TEXT = """\
 HloModule jit_one
@@ -83,7 +84,10 @@ def test_a_task_is_profiled_in_a_process_on_one_core(tmp_path, capsys):
     assert all(kinds[kind] > 0 for kind in profile.KINDS if kind not in ("patches", "normalisation"))
     assert 0.3 < sum(kinds.values()) / min(row["milliseconds"]) < 3  # as the machine is free
     assert kinds["products"] > kinds["random bits"]
-    assert "of the peak" in capsys.readouterr().out and "VAE" in profile.page(tmp_path)
+    assert row["all_cores"]["cores"] == machine.cores() and min(row["all_cores"]["milliseconds"]) > 0
+    assert re.search(
+        r"of the peak  [\d.]+ times as fast, the peak [\d.]+", capsys.readouterr().out
+    ) and "VAE" in profile.page(tmp_path)
 
 
 def test_the_readmes_part_and_bad_flags(tmp_path, capsys):

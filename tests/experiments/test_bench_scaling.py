@@ -167,7 +167,9 @@ def test_flat_is_within_ten_percent():
         "text": "Data set size: flat within 10 %: 60,000 examples are 1.05 (1.04-1.39) times as fast as 1,000.",
     }
     steep = scaling.flatness([measured(1_000, 99, 100, 101), measured(60_000, 40, 50, 60)])
-    assert not steep["within_10_percent"] and "NOT flat" in steep["text"] and steep["ratio"] == 2
+    assert steep["within_10_percent"] is False and "NOT flat" in steep["text"] and steep["ratio"] == 2
+    noisy = scaling.flatness([measured(1_000, 80, 80, 100, 100, 99), measured(60_000, 100, 100, 100, 101, 98)])
+    assert noisy["within_10_percent"] is None and "not decided" in noisy["text"]
     assert scaling.flatness([measured(1_000, 99, 100, 101), {"at": 2, "skipped": "slow"}]) is None
 
 
