@@ -11,9 +11,9 @@ gradient then is one of channels by pixels) and compiled as in `loop`. Milliseco
     correlate                .9 | 1.0          35 | 16           56 | 38           42 | 33           43 | 37
     at the GEMM peak            .2               12.9              33.6              33.6              33.6
 
-With AVX-512 (peak 265), 128, 14, 64-128: convolve 9.7, correlate 12.9, spread 14.0; 9.7 at the peak, and PyTorch's
-(oneDNN) take 8.5, 9.9, 8.8. Batches in parts, products by phase or tap and patches in blocks gained nothing there; the
-transposed convolution as four plain ones, a phase each, 2 ms at this batch, and lost 2 at one of 64.
+More, beside PyTorch's: `python -m experiments.bench.layers`. With AVX-512 `spread` stays behind oneDNN's. As four plain
+convolutions, a phase each, it is faster at a batch of 128 and slower at 64; products by tap, a sub-pixel form, batches
+in parts and overlap-add in blocks of the batch gain nothing.
 
 The three products of a convolution are bilinear, and closed under reverse-mode differentiation:
 

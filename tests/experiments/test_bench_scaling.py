@@ -103,6 +103,14 @@ def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
     assert "1 all-reduce of 11 with gradients (815,827 values)" in table.text(scaling_page.lines("devices", [row]))
 
 
+def test_two_devices_share_a_gans_batch_with_one_all_reduce_for_both_players():
+    (row,) = scaling.device_rows(("gan",), (2,), 0.01, 120)
+    assert row["skipped"] == ""
+    (only,) = row["collectives"]
+    assert (only["kind"], only["times"], only["gradients"]) == ("all-reduce", 1, True)
+    assert only["values"] > 4_900_000  # of both players' parameters
+
+
 def test_the_readmes_part_is_that_of_the_results():
     assert scaling.main(["--check"]) == 0
 

@@ -1,0 +1,56 @@
+"""The convolutions apart: every contender is timed, the table says what the numbers say, failures are named."""
+
+import json
+
+import pytest
+
+from experiments.bench import layers, machine
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(layers, "LAYERS", ((4, 1, 2),))
+    monkeypatch.setattr(layers, "BATCHES", (2,))
+    monkeypatch.setattr(machine, "gemm_gflops", lambda: 50.0)
+
+
+@pytest.mark.parametrize("contender", layers.CONTENDERS)
+def test_a_turn_times_every_product(tiny, contender):
+    if contender == "torch":
+        pytest.importorskip("torch", reason="make bench-install")
+    row = layers.turn(contender)
+    assert len(row["milliseconds"]) == len(layers.cases()) == 3 and min(row["milliseconds"]) > 0
+    assert row["gemm_gflops"] == ([50.0, 50.0] if contender == "ours" else [])
+
+
+def test_the_table_and_the_page(tiny, tmp_path):
+    times = {"ours": [[1.0, 2.0, 4.0]] * 3, "torch": [[2.0, 2.0, 2.0], [1.0, 2.0, 2.0], [3.0, 2.0, 2.0]]}
+    result = {"device": "here", "date": "2026-01-01", "commit": "abc", "versions": "jax", "milliseconds": times}
+    result["gemm_gflops"] = [40.0, 50.0]
+    head, *rows = layers.lines(result)
+    assert head[-1] == "PyTorch's over ours" and [row[2] for row in rows] == list(layers.PRODUCTS.values())
+    assert [row[-1] for row in rows] == ["2.00 (1.00-3.00)", "1.00 (1.00-1.00)", "0.50 (0.50-0.50)"]
+    assert layers.gflop(128, 14, 64, 128) == pytest.approx(2 * 128 * 49 * 25 * 64 * 128 / 1e9)
+    assert layers.page(tmp_path) == "Not measured yet."
+    (tmp_path / "here.json").write_text(json.dumps(result))
+    page = layers.page(tmp_path)
+    assert page.startswith("here, GEMM peak 50 GFLOP/s (lowest 40), 3 turns, 2026-01-01, commit abc, jax.")
+    del times["torch"]
+    assert layers.lines(result)[0][-1] == "vaegan_jax, ms"
+
+
+def test_what_fails_is_named_and_what_is_missing_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(layers.sys, "executable", "false")
+    with pytest.raises(RuntimeError, match="ours failed: no message"):
+        layers.measure(1)
+    monkeypatch.setattr(layers.sys, "executable", "true")
+    done = layers.subprocess.CompletedProcess([], 1, "", "ModuleNotFoundError: No module named 'torch'")
+    monkeypatch.setattr(layers.subprocess, "run", lambda *_, **__: done)
+    assert layers.measure(1, ["torch"])["milliseconds"] == {}
+    assert "PyTorch is left out: ModuleNotFoundError" in capsys.readouterr().err
+
+
+def test_the_readmes_part_and_bad_flags(capsys):
+    assert layers.main(["--check"]) == 0
+    assert layers.main(["--turns", "0"]) == 1
+    assert "turns is 0: give 1 or more." in capsys.readouterr().err
