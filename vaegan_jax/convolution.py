@@ -11,9 +11,9 @@ gradient then is one of channels by pixels) and compiled as in `loop`. Milliseco
     correlate                .9 | 1.0          35 | 16           56 | 38           42 | 33           43 | 37
     at the GEMM peak            .2               12.9              33.6              33.6              33.6
 
-More, beside PyTorch's: `python -m experiments.bench.layers`. With AVX-512 `spread` stays behind oneDNN's. As four plain
-convolutions, a phase each, it is faster at a batch of 128 and slower at 64; products by tap, a sub-pixel form, batches
-in parts and overlap-add in blocks of the batch gain nothing.
+More, beside PyTorch's: `python -m experiments.bench.layers`. With AVX-512 `spread` stays behind oneDNN's. Four plain
+convolutions, a phase each, are faster from a batch of 128 on when timed apart, and gain nothing within DCGAN's step;
+products by tap, a sub-pixel form, batches in parts and overlap-add in blocks of the batch are slower.
 
 The three products of a convolution are bilinear, and closed under reverse-mode differentiation:
 
