@@ -50,11 +50,11 @@ def _jax(own: bool) -> Callable[..., Callable[[], float]]:
     def build(batch: int, size: int, channels: int, features: int, product: str) -> Callable[[], float]:
         geo = convolution.geometry((size, size), (5, 5), (2, 2), "SAME")
         op = getattr(convolution, f"_{product}_native" if own else product)
-        key = jax.random.key(0)
+        one, two = jax.random.split(jax.random.key(0))
         x, g, w = (batch, size, size, channels), (batch, *geo.out, features), (5, 5, channels, features)
         first, second = {"convolve": (x, w), "correlate": (x, g), "spread": (g, w)}[product]
         count = 2 if own else LOOP
-        many, other = jax.random.normal(key, (count, *first)), jax.random.normal(key, second)
+        many, other = jax.random.normal(one, (count, *first)), jax.random.normal(two, second)
         out = jax.eval_shape(lambda a, b: op(geo, a, b), many[0], other)
 
         def loop(many: jax.Array, other: jax.Array) -> jax.Array:
