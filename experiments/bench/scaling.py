@@ -32,6 +32,7 @@ from vaegan_jax import loop as loops
 from vaegan_jax.data.dataset import Dataset
 
 TURNS = 5
+DATA_TURNS = 25  # of the data axis, where sizes are compared with each other
 FLAT = 1.1  # the highest over the lowest that still counts as flat
 
 
@@ -136,12 +137,12 @@ def sweep(axis: str, chosen: Sequence[Point], seconds: float, limit: float) -> l
                 _turns(held)
                 held.clear()
                 runner.compiled = runner._loop = None  # its memory is the next one's
-    _turns(held)
+    _turns(held, DATA_TURNS)
     return rows
 
 
-def _turns(held: list[tuple[Row, Runner]]) -> None:
-    for turn in range(TURNS):
+def _turns(held: list[tuple[Row, Runner]], turns: int = TURNS) -> None:
+    for turn in range(turns):
         for row, runner in held if turn % 2 else held[::-1]:
             row["turns"].append(round(runner.turn(), 4))
     for row, _ in held:
@@ -206,19 +207,21 @@ def _one(name: str, seconds: float) -> Row:
 def flatness(rows: Sequence[Row]) -> Row | None:
     """The fastest size over the slowest, turns that followed each other; None with fewer than two sizes.
 
-    Flat where the turns are within FLAT, not flat where none is, else not decided; the highest and the lowest ratio do
-    not count, as a turn may be disturbed.
+    Flat where the middle half of the turns is within FLAT, not flat where it is beyond, else not decided: single turns
+    may be disturbed.
     """
     turns = {row["at"]: row["turns"] for row in rows if not row["skipped"]}
     if len(turns) < 2:
         return None
     slow, *_, fast = sorted(turns, key=lambda n: statistics.median(turns[n]))
-    ratios = table.ratios(turns[slow], turns[fast])
-    counted = sorted(ratios)[1:-1] or ratios
-    flat = True if max(counted) <= FLAT else False if min(counted) > FLAT else None
+    low, ratio, high = statistics.quantiles(table.ratios(turns[slow], turns[fast]), n=4, method="inclusive")
+    flat = True if high <= FLAT else False if low > FLAT else None
     verdict = {True: "flat within 10 %", False: "NOT flat within 10 %", None: "not decided by these turns"}[flat]
-    text = f"Data set size: {verdict}: {fast:,} examples are {table.spread(ratios)} times as fast as {slow:,}."
-    return {"ratio": round(statistics.median(ratios), 4), "within_10_percent": flat, "text": text}
+    text = (
+        f"Data set size: {verdict}: {fast:,} examples are {ratio:.2f} (middle half of {len(turns[slow])} turns: "
+        f"{low:.2f}-{high:.2f}) times as fast as {slow:,}."
+    )
+    return {"ratio": round(ratio, 4), "within_10_percent": flat, "text": text}
 
 
 def main(argv: list[str] | None = None) -> int:
