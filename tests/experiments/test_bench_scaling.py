@@ -172,8 +172,8 @@ def test_flat_is_within_ten_percent():
     assert flat == {
         "ratio": 1.05,
         "within_10_percent": True,
-        "text": "Data set size: flat within 10 %: 60,000 examples are 1.05 (middle half of 3 turns: 1.05-1.05) times as "
-        "fast as 1,000.",
+        "text": "Data set size: flat within 10 %: 60,000 examples are 1.05 (middle half of 3 turns: 1.05-1.05) times "
+        "as fast as 1,000.",
     }
     steep = scaling.flatness([measured(1_000, 99, 100, 101), measured(60_000, 40, 50, 60)])
     assert steep["within_10_percent"] is False and "NOT flat" in steep["text"] and steep["ratio"] == 2
