@@ -24,7 +24,7 @@ def compare(ours: Sequence[np.ndarray], theirs: np.ndarray | None) -> dict[str, 
         return {"agrees": "too few steps", "means": [], "allowed": [], "steps": n, "seeds": len(ours)}
     if np.isnan(theirs[:, 1]).all():
         ours, theirs = [curve.sum(axis=1, keepdims=True) for curve in ours], theirs[:, :1]
-    means, allowed, said = [], [], []
+    means, allowed, said = list[list[Any]](), list[Any](), []
     for i in range(theirs.shape[1]):
         halves, other = [curve[n // 2 : n, i] for curve in ours], theirs[n // 2 : n, i]
         each = np.array([half.mean() for half in halves])
@@ -37,6 +37,9 @@ def compare(ours: Sequence[np.ndarray], theirs: np.ndarray | None) -> dict[str, 
         if not abs(mean - its) <= allowed[-1]:
             said.append(f"{mean:.3g} and {its:.3g}")
     agrees = "no: " + "; ".join(said) if said else "yes"
+    # JSON has no NaN, which a peer that diverged gives.
+    means = [[value if math.isfinite(value) else None for value in pair] for pair in means]
+    allowed = [value if math.isfinite(value) else None for value in allowed]
     return {"agrees": agrees, "means": means, "allowed": allowed, "steps": n, "seeds": len(ours)}
 
 

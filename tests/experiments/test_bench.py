@@ -136,6 +136,9 @@ def test_curves_agree_within_their_noise_only():
     fall = np.linspace(100, 0, 200)[:, None]
     assert agrees(curve + fall, theirs=again + fall) == "yes"
     assert agrees(curve + fall, theirs=again + fall + np.array([9, 0])).startswith("no")
+    lost = curves.compare([curve], np.where(np.arange(200)[:, None] > 150, np.nan, again * [1, 0]))
+    assert lost["agrees"].startswith("no: ") and "nan" in lost["agrees"]
+    json.dumps(lost, allow_nan=False)
     found = curves.compare([curve], again)
     assert found["means"][0] == [curve[100:, 0].mean(), again[100:, 0].mean()] and 4.9 < found["allowed"][0] < 5.1
 
