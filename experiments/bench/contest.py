@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.bench import machine
 from experiments.bench.curves import FEWEST
 from experiments.bench.tasks import Task
 
@@ -100,7 +101,6 @@ def run(
     Each takes its first steps alone (compilation), then loss_steps for the curve of its losses, then the turns. A
     peer's turn and ours follow each other, in either order by turns, so that what else the machine does falls on both.
     """
-    root = Path(__file__).resolve().parents[2]
     loss_steps = task.loss_steps if loss_steps is None else loss_steps
     with (
         log.open("a") if log else tempfile.TemporaryFile("w") as stream,
@@ -109,7 +109,7 @@ def run(
         running: list[_Process] = []
         try:
             for contender in contenders or task.contenders:
-                process = _Process(task, contender, source, seed, root, stream, Path(caches))
+                process = _Process(task, contender, source, seed, machine.ROOT, stream, Path(caches))
                 running.append(process)
                 process.start()
                 begun = process.entry.trouble or f"{process.entry.start:.1f} s to the second step"
@@ -142,11 +142,11 @@ def curves(
     task: Task, steps: int, *, source: str = "mnist", seeds: Sequence[int] = (1, 2), log: Path | None = None
 ) -> list[np.ndarray]:
     """Losses [steps, 2] of ours with other seeds."""
-    root, found = Path(__file__).resolve().parents[2], []
+    found = []
     with log.open("a") if log else tempfile.TemporaryFile("w") as stream:
         for seed in seeds:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
-                process = _Process(task, "ours", source, seed, root, stream, Path(caches))
+                process = _Process(task, "ours", source, seed, machine.ROOT, stream, Path(caches))
                 process.start()
                 process.run(2)
                 process.run(2)  # as in `run`: the curves then begin at the same step

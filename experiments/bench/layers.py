@@ -159,8 +159,7 @@ def measure(turns: int, contenders: Iterable[str] = tuple(CONTENDERS)) -> Row:
         for name in list(times):
             command = [sys.executable, "-m", "experiments.bench.layers", "--one", name]
             environment = os.environ | {"JAX_PLATFORMS": "cpu"}
-            here = Path(__file__).resolve().parents[2]
-            done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+            done = subprocess.run(command, cwd=machine.ROOT, env=environment, capture_output=True, text=True)
             if done.returncode:
                 last = (done.stderr.strip() or "no message").splitlines()[-1]
                 if "No module named" not in last:

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+ROOT = Path(__file__).resolve().parents[2]  # where `python -m experiments...` runs
+
 
 def device_name() -> str:
     """The accelerator's kind, or the processor's with the number of cores that this process may use."""

@@ -242,8 +242,7 @@ def main(argv: list[str] | None = None) -> int:
         command = [sys.executable, "-m", "experiments.bench.profile", "--one", name, "--seconds", str(flags.seconds)]
         parts = []
         for more in ([], ["--all-cores"]):
-            here = Path(__file__).resolve().parents[2]
-            done = subprocess.run([*command, *more], cwd=here, stdout=subprocess.PIPE, text=True)
+            done = subprocess.run([*command, *more], cwd=machine.ROOT, stdout=subprocess.PIPE, text=True)
             if done.returncode:
                 print(f"experiments.bench.profile: {name} failed, see above.", file=sys.stderr)
                 return 1

@@ -185,7 +185,7 @@ def device_rows(names: Sequence[str], counts: Sequence[int], seconds: float, lim
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
         environment = os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-m", "experiments.bench.scaling", "--one", name, "--seconds", str(seconds)]
-        options: Row = {"cwd": Path(__file__).resolve().parents[2], "capture_output": True, "text": True}
+        options: Row = {"cwd": machine.ROOT, "capture_output": True, "text": True}
         try:
             done = subprocess.run(command, env=environment, timeout=limit, **options)
         except subprocess.TimeoutExpired:
