@@ -138,12 +138,10 @@ def run(
     return [process.entry for process in running]
 
 
-def curves(
-    task: Task, steps: int, *, source: str = "mnist", seeds: Sequence[int] = (1, 2), log: Path | None = None
-) -> list[np.ndarray]:
+def curves(task: Task, steps: int, *, source: str, seeds: Sequence[int], log: Path) -> list[np.ndarray]:
     """Losses [steps, 2] of ours with other seeds."""
     found = []
-    with log.open("a") if log else tempfile.TemporaryFile("w") as stream:
+    with log.open("a") as stream:
         for seed in seeds:
             with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as caches:
                 process = _Process(task, "ours", source, seed, machine.ROOT, stream, Path(caches))

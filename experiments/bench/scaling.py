@@ -31,8 +31,7 @@ from experiments.bench.scaling_page import AXES, FOLDER, Row, title
 from vaegan_jax import loop as loops
 from vaegan_jax.data.dataset import Dataset
 
-TURNS = 5
-DATA_TURNS = 25  # of the data axis, where sizes are compared with each other
+TURNS = {axis: 25 if axis == "data" else 5 for axis in AXES}  # sizes of data sets are compared with each other
 FLAT = 1.1  # the highest over the lowest that still counts as flat
 
 
@@ -121,9 +120,10 @@ def sweep(axis: str, chosen: Sequence[Point], seconds: float, limit: float) -> l
     before: dict[str, tuple[Point, Runner]] = {}
     for point in chosen:
         print(f"{axis}: {point.curve} at {point.at:,}", file=sys.stderr, flush=True)
-        row: Row = {"curve": point.curve, "at": point.at, "skipped": _too_much(point, before, seconds, limit)}
+        reason = _too_much(point, before, TURNS[axis], seconds, limit)
+        row: Row = {"curve": point.curve, "at": point.at, "skipped": reason}
         rows.append(row)
-        if not row["skipped"]:
+        if not reason:
             try:
                 runner = Runner(point, seconds)
             except jax.errors.JaxRuntimeError as error:  # an accelerator's memory, mostly
@@ -134,14 +134,14 @@ def sweep(axis: str, chosen: Sequence[Point], seconds: float, limit: float) -> l
             held.append((row, runner))
             # Data sets take turns with each other: what else the machine does falls on all.
             if axis != "data":
-                _turns(held)
+                _turns(held, TURNS[axis])
                 held.clear()
                 runner.compiled = runner._loop = None  # its memory is the next one's
-    _turns(held, DATA_TURNS)
+    _turns(held, TURNS[axis])
     return rows
 
 
-def _turns(held: list[tuple[Row, Runner]], turns: int = TURNS) -> None:
+def _turns(held: list[tuple[Row, Runner]], turns: int) -> None:
     for turn in range(turns):
         for row, runner in held if turn % 2 else held[::-1]:
             row["turns"].append(round(runner.turn(), 4))
@@ -149,13 +149,13 @@ def _turns(held: list[tuple[Row, Runner]], turns: int = TURNS) -> None:
         row["steps_per_second"] = statistics.median(row["turns"])
 
 
-def _too_much(point: Point, before: dict[str, tuple[Point, Runner]], seconds: float, limit: float) -> str:
+def _too_much(point: Point, before: dict[str, tuple[Point, Runner]], turns: int, seconds: float, limit: float) -> str:
     """Why a point is not run, judged by the last one that its curve has; "" if it is."""
     if point.curve not in before:
         return ""
     last, runner = before[point.curve]
     growth = max(1.0, point.work / last.work)
-    needed = runner.first + 4 * growth * runner.step + TURNS * max(seconds, growth * runner.step)
+    needed = runner.first + 4 * growth * runner.step + turns * max(seconds, growth * runner.step)
     if needed > limit:
         return f"would take about {needed:,.0f} s; the limit is {limit:g} s"
     if growth * runner.mib > 0.8 * _free_mib():
@@ -199,7 +199,7 @@ def device_rows(names: Sequence[str], counts: Sequence[int], seconds: float, lim
 def _one(name: str, seconds: float) -> Row:
     """The row of one task on the devices of this process."""
     row = (runner := Runner(_point(name, len(jax.devices()), 1), seconds)).row()
-    _turns([(row, runner)])
+    _turns([(row, runner)], TURNS["devices"])
     gflop, spoken = machine.flops(runner.compiled) / 1e9, collectives(runner.compiled.as_text())
     return row | {"gflop_a_device": gflop, "collectives": spoken}
 
@@ -258,14 +258,13 @@ def main(argv: list[str] | None = None) -> int:
     flags.out.mkdir(parents=True, exist_ok=True)
     stem = machine.slug(device)
     file = flags.out / f"{stem}.json"
-    before = json.loads(file.read_text()) if file.exists() else {"axes": {}, "flat": None}
+    before = json.loads(file.read_text()) if file.exists() else {"axes": {}, "runs": {}, "flat": None}
     kept = [axis for axis in before["axes"] if axis not in flags.axes]
     result |= {
-        "repeats": TURNS,
         "seconds": flags.seconds,
         "axes": {axis: before["axes"][axis] for axis in kept},
         "flat": before["flat"] if "data" in kept else None,
-        "runs": {axis: scaling_page.runs(before)[axis] for axis in kept},
+        "runs": {axis: before["runs"][axis] for axis in kept},
     }
     for axis in flags.axes:
         if axis == "devices":
@@ -277,13 +276,14 @@ def main(argv: list[str] | None = None) -> int:
         peaks.append(machine.gemm_gflops())
         unrest = machine.unrest(peaks, loads)
         result |= {"gemm_gflops": max(peaks), "quiet": not unrest, "unrest": unrest}
-        result["runs"] |= dict.fromkeys(flags.axes[: flags.axes.index(axis) + 1], table.heading(result))
+        done = flags.axes[: flags.axes.index(axis) + 1]
+        result["runs"] |= {name: table.heading(result | {"repeats": TURNS[name]}) for name in done}
         # After every axis, so that what was measured stays if the run is broken off.
         file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
         scaling_page.draw(axis, rows, device, flags.out / f"{stem}-{axis}.png")
         print(f"{AXES[axis].title}\n{table.text(scaling_page.lines(axis, rows))}", flush=True)
         print(flat["text"] + "\n" if flat and axis == "data" else "")
-    print(f"{table.heading(result)}\nwritten: {file} and a plot an axis")
+    print(*dict.fromkeys(result["runs"].values()), f"written: {file} and a plot an axis", sep="\n")
     if flags.out == FOLDER:
         readme.put("experiments.bench.scaling", scaling_page.page(), check=False)
     return 0

@@ -120,7 +120,7 @@ def page(folder: Path = FOLDER) -> str:
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
         where = folder.resolve().relative_to(readme.README.parent).as_posix()
-        found = runs(result)
+        found = result["runs"]
         for run in dict.fromkeys(found.values()):
             own = [axis for axis in AXES if found.get(axis) == run]
             parts.append(run)
@@ -130,8 +130,3 @@ def page(folder: Path = FOLDER) -> str:
                 parts.append(table.markdown(lines("devices", result["axes"]["devices"])))
             parts += [f"![{AXES[axis].title}]({where}/{file.stem}-{axis}.png)" for axis in own]
     return "\n\n".join(parts)
-
-
-def runs(result: Row) -> dict[str, str]:
-    """axis -> the heading of the run that measured it."""
-    return result.get("runs") or dict.fromkeys(result["axes"], table.heading(result))

@@ -95,7 +95,7 @@ def test_the_collectives_of_one_step_are_counted_with_its_loops_and_without_the_
 def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
     """Eight gradients and three metrics, in a program of its own with two devices; half of the work on each."""
     row, *rest = scaling.device_rows(("vae",), (2,), 0.01, 60)
-    assert not rest and row["skipped"] == "" and len(row["turns"]) == scaling.TURNS
+    assert not rest and row["skipped"] == "" and len(row["turns"]) == scaling.TURNS["devices"]
     (only,) = row["collectives"]
     assert (only["kind"], only["times"], only["operands"], only["gradients"]) == ("all-reduce", 1, 11, True)
     whole = 2 * 100 * (2 * 784 * 500 + 3 * (500 * 40 + 20 * 500 + 500 * 784)) / 1e9
@@ -141,6 +141,7 @@ def test_every_axis_is_measured_written_and_drawn(tmp_path, monkeypatch, capsys)
     for axis, rows in result["axes"].items():
         assert len(rows) == 2 and all(row["steps_per_second"] > 0 and not row["skipped"] for row in rows)
         assert (tmp_path / f"{stem}-{axis}.png").read_bytes().startswith(b"\x89PNG")
+    assert "25 turns" in result["runs"]["data"] and ", 5 turns" in result["runs"]["image"]
     assert result["axes"]["seeds"][1]["chunk"] >= 1 and result["threads"] == machine.cores()
     assert {"device", "date", "versions", "quiet", "unrest", "gemm_gflops"} <= set(result)
     said = capsys.readouterr().out
