@@ -18,8 +18,6 @@ from experiments.reproduce import BUDGETS, TARGETS, published, results
 from experiments.reproduce.job import Job, Part
 from vaegan_jax.data.dataset import DataError
 
-SEEDS = {"smoke": (0, 1), "cpu": (0, 1, 2), "paper": tuple(range(10))}
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
@@ -32,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--budget", choices=BUDGETS, default="cpu", help="default %(default)s: about 4 hours on 2 cores"
     )
     parser.add_argument("--parts", nargs="+", help="default all; --list names them")
-    parser.add_argument("--seeds", nargs="+", type=int, help="default: 2 for smoke, 3 for cpu, 10 for paper")
+    parser.add_argument("--seeds", nargs="+", type=int, help="default: 2 for smoke, 3 or more for cpu, 10 for paper")
     parser.add_argument("--workdir", type=Path, help="default runs/reproduce-NAME-BUDGET")
     parser.add_argument("--data-dir", type=Path, help="the cache of data, as in the training scripts")
     parser.add_argument("--out", type=Path, help="default experiments/results; for smoke the workdir's results")
@@ -57,14 +55,15 @@ def run(flags: Any) -> int:
     wanted = flags.parts or list(parts)
     if unknown := [name for name in wanted if name not in parts]:
         raise ValueError(f"{flags.target} has no part {unknown[0]!r}: give some of {', '.join(parts)}.")
-    seeds = tuple(flags.seeds or SEEDS[flags.budget])
-    if len(set(seeds)) < len(seeds) or (flags.budget != "smoke" and len(seeds) < 3):
-        raise ValueError(f"seeds are {list(seeds)}: give at least three, each once (two for smoke).")
+    seeds = {name: tuple(flags.seeds or parts[name].seeds(flags.budget)) for name in wanted}
+    if flags.seeds and (len(set(flags.seeds)) < len(flags.seeds) or (flags.budget != "smoke" and len(flags.seeds) < 3)):
+        raise ValueError(f"seeds are {flags.seeds}: give at least three, each once (two for smoke).")
     workdir = flags.workdir or Path("runs") / f"reproduce-{flags.target}-{flags.budget}"
     out = flags.out or (workdir / "results" if flags.budget == "smoke" else results.FOLDER)
-    print(f"{flags.target}, budget {flags.budget}, seeds {' '.join(map(str, seeds))}, in {workdir}")
+    print(f"{flags.target}, budget {flags.budget}, in {workdir}")
     for name in wanted:
-        print(f"  {name}: {parts[name].says(flags.budget)}\n    rows: {', '.join(parts[name].rows)}")
+        print(f"  {name}: {parts[name].says(flags.budget)}")
+        print(f"    rows: {', '.join(parts[name].rows)}; seeds {' '.join(map(str, seeds[name]))}")
     if flags.list:
         return 0
     commit = flags.commit or (results.commit() if flags.budget != "smoke" else "smoke")
@@ -72,7 +71,7 @@ def run(flags: Any) -> int:
     for name in wanted:
         rows: list[dict[str, Any]] = []
         try:
-            rows = _part(parts[name], flags, seeds, workdir / name, out, commit, known)
+            rows = _part(parts[name], flags, seeds[name], workdir / name, out, commit, known)
         except DataError as error:  # the other parts need not wait for a file
             print(f"{name}: not run: {error}", file=sys.stderr)
         results.merge(flags.target, rows, out)

@@ -52,12 +52,19 @@ class Outcome:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One experiment of a target, which fills `rows`. says(budget): what it will do, with steps and time on 2 cores."""
+    """One experiment of a target, which fills `rows`.
+
+    says(budget): what it will do, with steps and time on 2 cores. cpu_seeds: how many that budget allows.
+    """
 
     name: str
     rows: tuple[str, ...]
     run: "Callable[[Job], Outcome]"
     says: Callable[[str], str]
+    cpu_seeds: int = 3
+
+    def seeds(self, budget: str) -> tuple[int, ...]:
+        return tuple(range({"smoke": 2, "cpu": self.cpu_seeds, "paper": 10}[budget]))
 
 
 def says(what: str, smoke: str, cpu: str, paper: str) -> Callable[[str], str]:

@@ -291,6 +291,7 @@ PARTS = (
         ("linear_vae",),
         linear_vae,
         says("a linear VAE a seed, batch 500", "40 steps", "20,000 steps, 2 minutes a seed", "60,000 steps"),
+        cpu_seeds=10,
     ),
     Part(
         "autoencoders",

@@ -86,5 +86,6 @@ PARTS = (
         ("gradient_variance", "estimator_b"),
         gradients,
         says("variances of gradients along one training a seed", "20 steps", "5,000 steps, 2 minutes a seed", "50,000"),
+        cpu_seeds=10,
     ),
 )

@@ -185,4 +185,4 @@ def _says(budget: str) -> str:
     return f"{each}; " + {"smoke": "20 seconds", "cpu": "3 minutes", "paper": "minutes"}[budget]
 
 
-PART = Part("fig2", ("fig2_vanishing", "fig2_critic_clean", "fig2_critic_variation"), run, _says)
+PART = Part("fig2", ("fig2_vanishing", "fig2_critic_clean", "fig2_critic_variation"), run, _says, cpu_seeds=10)

@@ -225,6 +225,14 @@ def test_a_users_mistake_is_one_sentence(tmp_path, capsys):
         assert said in capsys.readouterr().err
 
 
+def test_a_cheap_part_has_ten_seeds_unless_told_otherwise(tmp_path, capsys):
+    assert __main__.main(["wgan", "--list"]) == 0
+    said = capsys.readouterr().out
+    assert "example1_gan_flat; seeds 0 1 2 3 4 5 6 7 8 9\n" in said and "mlp_gan_collapses; seeds 0 1 2\n" in said
+    assert __main__.main(["wgan", "--parts", "example1", "--seeds", "3", "4", "5", "--list"]) == 0
+    assert "example1_gan_flat; seeds 3 4 5\n" in capsys.readouterr().out
+
+
 def test_the_committed_rows_are_whole_and_the_report_is_theirs():
     for target in TARGETS:
         for row in results.read(target):
