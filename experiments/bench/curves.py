@@ -15,7 +15,7 @@ def compare(ours: Sequence[np.ndarray], theirs: np.ndarray | None) -> dict[str, 
 
     agrees: `yes`, `no: ` and both means of the last half of the shortest curve, or `too few steps`. means and allowed:
     of each loss; where theirs has no second one, of the sum. allowed: how far the means may lie apart, four standard
-    errors of their difference, and at least 5 % of the level: other draws, another path. The error is that within
+    errors of their difference, and at least 1 % of the level: other draws, another path. The error is that within
     curves (of means of eight blocks about a line, as steps that follow each other are not independent), and where ours
     has several seeds that between them, if it is larger.
     """
@@ -32,7 +32,7 @@ def compare(ours: Sequence[np.ndarray], theirs: np.ndarray | None) -> dict[str, 
         error = math.hypot(*(_error(half) for half in (halves[0], other)))
         if len(each) > 1:
             error = max(error, each.std(ddof=1) * math.sqrt(1 + 1 / len(each)))
-        allowed.append(max(4 * error, 0.05 * max(abs(mean), abs(its))))
+        allowed.append(max(4 * error, 0.01 * max(abs(mean), abs(its))))
         means.append([mean, its])
         if not abs(mean - its) <= allowed[-1]:
             said.append(f"{mean:.3g} and {its:.3g}")

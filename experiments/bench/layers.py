@@ -80,23 +80,25 @@ def _torch() -> Callable[..., Callable[[], float]]:
     torch.set_num_threads(machine.cores())
 
     def build(batch: int, size: int, channels: int, features: int, product: str) -> Callable[[], float]:
-        def call(layout: Any) -> Callable[[], Any]:
-            x = torch.randn(batch, channels, size, size).to(memory_format=layout)
-            g = torch.randn(batch, features, size // 2, size // 2).to(memory_format=layout)
+        def call(layout: Any) -> Callable[[int], Any]:
+            def many(*shape: int) -> list[Any]:  # as ours: no operand is in the caches from the product before
+                return [torch.randn(*shape).to(memory_format=layout) for _ in range(LOOP)]
+
+            xs, gs = many(batch, channels, size, size), many(batch, features, size // 2, size // 2)
             w = torch.randn(features, channels, 5, 5).to(memory_format=layout)
             if product == "convolve":
-                return lambda: torch.nn.functional.conv2d(x, w, stride=2, padding=2)
+                return lambda i: torch.nn.functional.conv2d(xs[i], w, stride=2, padding=2)
             if product == "spread":
-                return lambda: torch.nn.functional.conv_transpose2d(g, w, stride=2, padding=2, output_padding=1)
+                return lambda i: torch.nn.functional.conv_transpose2d(gs[i], w, stride=2, padding=2, output_padding=1)
             sides: Any = ([2, 2], [2, 2], [1, 1], False, [0, 0], 1, [False, True, False])
-            return lambda: torch.ops.aten.convolution_backward(g, x, w, None, *sides)
+            return lambda i: torch.ops.aten.convolution_backward(gs[0], xs[i], w, None, *sides)
 
         calls = [call(layout) for layout in (torch.contiguous_format, torch.channels_last)]
 
-        def seconds(one: Callable[[], Any]) -> float:
+        def seconds(one: Callable[[int], Any]) -> float:
             begin = time.perf_counter()
-            for _ in range(LOOP):
-                one()
+            for i in range(LOOP):
+                one(i)
             return (time.perf_counter() - begin) / LOOP
 
         def timed() -> float:

@@ -20,6 +20,7 @@ from vaegan_jax.optimizer import Optimizer
 State = dict[str, Any]
 Step = Callable[[State, jax.Array, jax.Array], tuple[State, jax.Array]]
 _NORMAL = nn.initializers.normal(0.02)
+_SMALL = nn.initializers.normal(0.01)  # of weights and biases, as Kingma and Welling have it
 
 
 def _norm(epsilon: float = 1e-5, affine: bool = True) -> nn.BatchNorm:
@@ -37,8 +38,8 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        h = nn.tanh(nn.Dense(500, kernel_init=nn.initializers.normal(0.01))(x))
-        heads = nn.Dense(2 * self.latents, kernel_init=nn.initializers.normal(0.01))(h)
+        h = nn.tanh(nn.Dense(500, kernel_init=_SMALL, bias_init=_SMALL)(x))
+        heads = nn.Dense(2 * self.latents, kernel_init=_SMALL, bias_init=_SMALL)(h)
         mean, log_var = jnp.split(heads, 2, axis=-1)
         return mean, log_var
 
@@ -46,8 +47,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     @nn.compact
     def __call__(self, z: jax.Array) -> jax.Array:
-        h = nn.tanh(nn.Dense(500, kernel_init=nn.initializers.normal(0.01))(z))
-        return nn.Dense(784, kernel_init=nn.initializers.normal(0.01))(h)
+        h = nn.tanh(nn.Dense(500, kernel_init=_SMALL, bias_init=_SMALL)(z))
+        return nn.Dense(784, kernel_init=_SMALL, bias_init=_SMALL)(h)
 
 
 class MLPGenerator(nn.Module):

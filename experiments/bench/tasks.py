@@ -8,8 +8,6 @@ import numpy as np
 
 BEST_TORCH = ("torch", "torch-channels-last", "torch-compile")
 
-EARLIER = 190.0  # GFLOP/s
-
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -32,7 +30,7 @@ class Task:
     targets: tuple[Target, ...]
     loss_steps: int = 200
     earlier: tuple[tuple[str, float], ...] = ()
-    """(contender, ms a step) on another machine of two cores (its GEMM peak: EARLIER), by which the aims were set."""
+    """(contender, ms a step) on another machine of two cores (peak about 190 GFLOP/s), by which the aims were set."""
 
 
 _CONV_PEERS = ("ours", "torch", "torch-channels-last", "torch-compile", "linen-host", "linen-scan")

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 
 from experiments.bench import machine, ours, tasks
-from experiments.bench.table import spread
+from experiments.bench.table import judged, spread
 
 SCRIPTS = ("vae", "gan", "dcgan", "wgan", "vaegan")
 
@@ -125,14 +125,14 @@ def rows(
     """A row each; where a package is missing or a script fails, the row says so and the others go on."""
     middle = statistics.median
     memory = jax.default_backend() == "cpu"  # elsewhere the host's is not what is short
-    kinds: list[tuple[str, str, str, Callable[[], Any], Callable[[Any], tuple[list[float], str, bool | None]]]] = [
+    kinds: list[tuple[str, str, str, Callable[[], Any], Callable[[Any], tuple[list[float], str, Any]]]] = [
         (
             "fit, after its first fifth", "its own bare steps", "0.95",
             lambda: fit_against_bare(source, steps, repeats),
             lambda found: (
                 found[0],
                 f"{spread(found[0])}, once it has started, which takes {spread(found[1], 1)} s",
-                middle(found[0]) >= 0.95,
+                judged(found[0], 0.95)[1],
             ),
         ),
         (
@@ -151,10 +151,10 @@ def rows(
         ),
     ]  # fmt: skip
     result = []
-    for task, against, least, measure, judged in kinds[: 1 if source == "random" else None]:  # scripts take real data
+    for task, against, least, measure, says in kinds[: 1 if source == "random" else None]:  # scripts take real data
         say(task)
         try:
-            values, text, met = judged(measure())
+            values, text, met = says(measure())
         except (ImportError, RuntimeError) as error:
             values, text, met = [], f"not run: {error}", None
         result.append({"task": task, "against": against, "least": least, "values": values, "text": text, "met": met})

@@ -1,5 +1,6 @@
 """The benchmark: operations are counted right, every contender trains, the table says what the numbers say."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -11,10 +12,12 @@ import numpy as np
 import pytest
 
 from experiments.bench import __main__ as bench
-from experiments.bench import contest, curves, linen, machine, table, tasks, wholes
+from experiments.bench import contest, curves, linen, machine, ours, table, tasks, wholes
 from experiments.bench.record import Record
 
-IMAGES = np.random.default_rng(0).integers(0, 256, (700, 28, 28, 1), np.uint8)
+IMAGES = (255 * (np.random.default_rng(0).random((700, 28, 28, 1)) < 0.1)).astype(np.uint8)
+LEARNED = {"vae": (58, 100.0), "gan": (58, 0.003), "dcgan": (2, 0.005), "wgan": (2, 0.002)}
+"""More steps after the first two, and how much the first loss falls at least; VAE/GAN's takes longer."""
 # The loop of "linen-scan" is tried with steps without convolutions, its other steps from the host: that saves minutes.
 PEERS = [
     pytest.param(name, contender, marks=[pytest.mark.slow] if contender == "torch-compile" else [])
@@ -64,10 +67,11 @@ def test_every_contender_trains(task, contender):
         pytest.skip(f"{error.name} is not installed: make bench-install")
     with jax.debug_key_reuse(False), jax.numpy_rank_promotion("allow"):  # peers keep to their own rules
         advance = build(task, mode, IMAGES, 0)
-        losses = np.concatenate([advance(2), advance(2)])
-    assert losses.shape == (4, 2)
+        more, fall = LEARNED.get(task, (2, -np.inf))
+        losses = np.concatenate([advance(2), advance(more)])
+    assert losses.shape == (2 + more, 2)
     assert np.isfinite(losses if contender != "numpyro" else losses[:, 0]).all()  # which has their sum only
-    assert len(np.unique(losses[:, 0])) == 4  # something moves
+    assert len(np.unique(losses[:4, 0])) == 4 and losses[0, 0] - losses[-1, 0] > fall
 
 
 @pytest.mark.parametrize("task", tasks.TASKS)
@@ -128,19 +132,36 @@ def test_curves_agree_within_their_noise_only():
 
     assert agrees(curve, theirs=again) == "yes"
     assert re.fullmatch(r"no: (5|4\.9\d|5\.0\d) and 6\.[45]\d?", agrees(curve, theirs=again * [1, 1.3]))
-    assert re.fullmatch(r"no: (100|99\.\d) and 112", agrees(curve, theirs=again + np.array([12, 0])))
+    assert re.fullmatch(r"no: (100|99\.\d) and 102", agrees(curve, theirs=again + np.array([2, 0])))
     total = np.stack([again.sum(axis=1), np.full(200, np.nan)], axis=1)
     assert agrees(curve, theirs=total) == "yes" and agrees(curve, theirs=total + 20).startswith("no")
     assert agrees(curve, theirs=again[:63]) == agrees(curve, theirs=None) == agrees(theirs=again) == "too few steps"
     # A slope is no noise: the step between two curves that fall alike is seen.
     fall = np.linspace(100, 0, 200)[:, None]
     assert agrees(curve + fall, theirs=again + fall) == "yes"
-    assert agrees(curve + fall, theirs=again + fall + np.array([9, 0])).startswith("no")
+    assert agrees(curve + fall, theirs=again + fall + np.array([2, 0])).startswith("no")
     lost = curves.compare([curve], np.where(np.arange(200)[:, None] > 150, np.nan, again * [1, 0]))
     assert lost["agrees"].startswith("no: ") and "nan" in lost["agrees"]
     json.dumps(lost, allow_nan=False)
     found = curves.compare([curve], again)
-    assert found["means"][0] == [curve[100:, 0].mean(), again[100:, 0].mean()] and 4.9 < found["allowed"][0] < 5.1
+    assert found["means"][0] == [curve[100:, 0].mean(), again[100:, 0].mean()] and 0.99 < found["allowed"][0] < 1.01
+
+
+@pytest.mark.optimised
+def test_a_peer_with_another_learning_rate_is_found_out(monkeypatch):
+    """On images of ten shapes, as a VAE's noise of one curve is not to hide it."""
+    shapes = (IMAGES[:10] > 0).repeat(70, axis=0)
+    algorithm, config = tasks.ours("vae")
+
+    def curve(rate, seed):
+        optimizer = dataclasses.replace(config.optimizer, learning_rate=rate)
+        changed = dataclasses.replace(config, optimizer=optimizer)
+        monkeypatch.setattr(tasks, "ours", lambda name: (algorithm, changed))
+        return ours.build("vae", "scan", 255 * shapes.astype(np.uint8), seed)(200)
+
+    base = curve(1e-3, 0)
+    assert curves.compare([base], curve(1e-3, 1))["agrees"] == "yes"
+    assert curves.compare([base], curve(1.5e-3, 1))["agrees"].startswith("no")
 
 
 def test_other_seeds_are_asked_for_only_where_one_curve_differs():
@@ -173,11 +194,29 @@ def test_a_target_is_judged_by_turns_against_the_fastest_of_its_rivals():
     assert table.verdict(tasks.Target("x", ("pythae",), 1.0), entries) == ("", [])
     near = entry("torch", 3.0, 6.0, 6.0) | {"beside": [3.0, 3.0, 3.0]}  # our turns next to a peer's come first
     assert table.verdict(tasks.Target("x", ("torch",), 1.0), [entries[0], near]) == ("torch", [1.0, 2.0, 2.0])
-    result = {"tasks": {"vae": {"gflop": 1.0, "peaks": [100.0, 200.0], "entries": [entry("ours", 5.0, 10.0, 20.0)]}}}
+    # Fast in a turn when ours was slow too is not faster.
+    quick, slow = entry("torch", 10.0) | {"beside": [5.0]}, entry("torch-compile", 11.0) | {"beside": [10.0]}
+    assert table.verdict(tasks.Target("x", (), 1.0), [entries[0], quick, slow]) == ("torch-compile", [1.1])
+    own = {"gflop": 1.0, "peaks": [100.0], "entries": [entry("ours", 5.0, 10.0, 20.0)]}
+    result = {"tasks": {"vae": own}, "runs": [{"of": ["gan"], "gemm_gflops": 9.0}, {"of": ["vae"], "gemm_gflops": 200}]}
     assert table.targets(result)[-1][1:4] == ["the machine's GEMM peak, 200", "0.5", "0.50 (0.25-1.00)"]
-    assert table.judged([1.098, 1.0, 1.2], 1.1) == ("1.098 (1.000-1.200)", "no")
     assert table.judged([], 1.0) == ("not run", "-")
-    assert table.judged([1.1, 1.0, 1.2], 1.1) == ("1.10 (1.00-1.20)", "yes")
+
+
+def test_a_limit_that_the_middle_half_of_the_turns_is_astride_of_is_undecided():
+    assert table.judged([1.098, 1.0, 1.2], 1.1) == ("1.098 (1.000-1.200)", "undecided")
+    assert table.judged([1.1, 1.0, 1.2], 1.1) == ("1.10 (1.00-1.20)", "undecided")
+    assert table.judged([0.7, 1.12, 1.11, 1.13, 1.3], 1.1) == ("1.12 (0.70-1.30)", "yes")
+    assert table.judged([0.7, 1.08, 1.09, 1.07, 1.3], 1.1) == ("1.08 (0.70-1.30)", "no")
+    assert table.judged([1.2], 1.1)[1] == "yes"
+
+
+def test_losses_are_shown_with_what_would_do():
+    losses = {"means": [[100.0, 99.0], [5.0, 5.2]], "allowed": [2.0, 1.3]}
+    assert table.agreement({"agrees": "yes", "losses": losses}) == "yes: 1.0% apart, 2.0% would do"
+    assert table.agreement({"agrees": "no: 1 and 2", "losses": losses}) == "no: 1 and 2"
+    assert table.agreement({"agrees": "too few steps", "losses": {"means": [], "allowed": []}}) == "too few steps"
+    assert table.agreement({"agrees": "-", "losses": {"agrees": "-"}}) == "-"
     assert table.spread([1.0, 3.0, 2.0]) == "2.00 (1.00-3.00)" and table.spread([]) == "not run"
 
 
@@ -188,11 +227,12 @@ def test_the_readmes_table_is_that_of_the_results():
 def test_wholes_are_measured_or_say_what_is_missing(monkeypatch):
     """Small: fit beside its bare steps; scripts take real images, and one that fails is a row."""
     (row,) = wholes.rows("random", 2, steps=10)
-    assert len(row["values"]) == 2 and min(row["values"]) > 0 and isinstance(row["met"], bool)
-    monkeypatch.setattr(wholes, "fit_against_bare", lambda *_: ([1.0, 0.9, 0.96], [2.0, 3.0, 2.5]))
+    assert len(row["values"]) == 2 and min(row["values"]) > 0 and row["met"] in ("yes", "no", "undecided")
+    monkeypatch.setattr(wholes, "fit_against_bare", lambda *_: ([1.0, 0.95, 0.96], [2.0, 3.0, 2.5]))
     monkeypatch.setattr(wholes, "peak_mib", lambda _: {"vae": 100.0, "gan": 2000.0})
     rows = wholes.rows("none of them", 1)
-    assert rows[0]["met"] and rows[0]["text"] == "0.96 (0.90-1.00), once it has started, which takes 2.5 (2.0-3.0) s"
+    assert rows[0]["met"] == "yes"
+    assert rows[0]["text"] == "0.96 (0.95-1.00), once it has started, which takes 2.5 (2.0-3.0) s"
     assert rows[1]["met"] is None and re.match("not run: experiments.vae failed: .*none of them", rows[1]["text"])
     assert not rows[2]["met"] and rows[2]["text"] == "vae 100, gan 2,000"
 
