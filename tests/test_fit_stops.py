@@ -53,10 +53,16 @@ def test_a_state_with_nan_is_never_saved(tmp_path):
         state, metrics = step(config, state, batch, key)
         return state.replace(draws=jnp.where(state.step == 10, jnp.nan, state.draws)), metrics
 
+    def evaluate(config, state, key, step):
+        seen.append(step)
+        return {"score": 1.0}
+
     module.train_step = train_step
+    seen = []
+    more = {"evaluate": evaluate, "evaluate_at": (5, 10)}
     with pytest.raises(fit.Diverged, match=r"entry of draws is NaN or infinite at step 10 of seed 0"):
-        fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, checkpoint_every=5, progress=False)
-    assert checkpoint.steps(tmp_path / "checkpoints") == [5]
+        fit.fit(module, config, NUMBERS, steps=20, workdir=tmp_path, checkpoint_every=5, progress=False, **more)
+    assert checkpoint.steps(tmp_path / "checkpoints") == [5] and seen == [5]  # nor shown to what would evaluate it
 
 
 def test_another_runs_folder_is_refused_with_the_fields(digits, tmp_path):

@@ -140,9 +140,9 @@ def fit(
                 window.add(chunk, step)
                 lines = window.close(step)
                 if step in stops:
+                    loop.check_finite(step)  # before a caller's `evaluate` meets it
                     more = _at_stop(loop, algorithm, config, step, evaluate, evaluate_at, held_out, set(lines[0]))
                     lines = [line | extra for line, extra in zip(lines, more, strict=True)]
-                    loop.check_finite(step)
                 records += lines
                 for line in lines:
                     if writer:

@@ -24,6 +24,8 @@ LAYERS = ((28, 1, 64), (14, 64, 128))
 """Pixels a side and channels of the larger image, channels of the smaller one: 5x5, stride 2."""
 BATCHES = (64, 128)
 PRODUCTS = {"convolve": "forward", "correlate": "gradient in the kernel", "spread": "transposed"}
+DCGAN = {LAYERS[0]: (4, 3, 3), LAYERS[1]: (4, 3, 5)}
+"""Of each of PRODUCTS, in a step of 128 images: D sees real images and two batches of fakes, G makes these."""
 CONTENDERS = {"ours": "vaegan_jax", "xla": "XLA's own", "torch": "PyTorch"}
 LOOP = 10  # products that follow each other; XLA's own take seconds each: two
 Row = dict[str, Any]
@@ -139,6 +141,17 @@ def lines(result: Row) -> list[list[str]]:
     return found
 
 
+def step(result: Row, contender: str) -> float:
+    """Milliseconds of the convolutions of one DCGAN step, the sum of its products apart."""
+    each = [statistics.median(times) for times in zip(*result["milliseconds"][contender], strict=True)]
+    found = dict(zip(cases(), each, strict=True))
+    return sum(
+        count * found[128, *layer, product]
+        for layer, counts in DCGAN.items()
+        for product, count in zip(PRODUCTS, counts, strict=True)
+    )
+
+
 def page(folder: Path = FOLDER) -> str:
     """What the README says."""
     parts = []
@@ -150,6 +163,11 @@ def page(folder: Path = FOLDER) -> str:
             f"{len(result['milliseconds']['ours'])} turns, {table.stamp(result)}."
         )
         parts.append(table.markdown(lines(result)))
+        if {"ours", "torch"} <= result["milliseconds"].keys():
+            parts.append(
+                f"Those of a DCGAN step together: {step(result, 'ours'):.0f} ms of ours, "
+                f"{step(result, 'torch'):.0f} ms of PyTorch's."
+            )
     return "\n\n".join(parts) or "Not measured yet."
 
 

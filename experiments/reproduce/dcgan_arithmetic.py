@@ -74,9 +74,14 @@ def judged(network: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return label, x.reshape(len(x), -1).sum(axis=1)
 
 
-def sums(found: Pool, exemplars: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """bold a - thin a + thin b of means of exemplars, for all pairs of classes that have them: [P, K], and b [P]."""
-    pairs = found.pairs(exemplars)
+def sums(
+    found: Pool, exemplars: int, rng: np.random.Generator, enough: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """bold a - thin a + thin b of means of exemplars: [P, K], and b [P].
+
+    Of all pairs of classes that have `enough` of them, by default as many as there are to a mean.
+    """
+    pairs = found.pairs(enough or exemplars)
     z = [found.terms(a, b, exemplars, rng)[-1] for a, b in pairs]
     return np.array(z).reshape(len(pairs), found.z.shape[1]), np.array([b for _, b in pairs], int)
 
@@ -93,7 +98,7 @@ def arithmetic(job: Job) -> Outcome:
         for exemplars, each in rates.items():
             rng, hits = np.random.default_rng(seed), []
             for _ in range(rounds):
-                z, wanted = sums(found, exemplars, rng)
+                z, wanted = sums(found, exemplars, rng, EXEMPLARS)  # of the same pairs
                 if len(z):
                     label, ink = judged(network, images(one.config(), state, z))
                     hits.append(((label == wanted) & (ink > found.median[wanted])).mean())

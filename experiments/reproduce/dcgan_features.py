@@ -201,7 +201,7 @@ def _supervised(job: Job, seed: int, per_class: int, data: tuple[Dataset, Datase
     label = np.asarray(train.label)
     chosen = pick(label, per_class, np.random.default_rng(seed))  # the SVM's first draw
     few = Dataset(train.x[chosen], label[chosen], train.name, train.split)
-    steps = job.choose(5, 300, 1_000)
+    steps = job.choose(5, 1_000, 1_000)
     base: Any = models.small(job, gan.dcgan())
     layers = len(base.discriminator.hidden)
     net = Supervised(dataclasses.replace(base.discriminator, feature_layer=f"hidden{layers - 1}_activation"))

@@ -56,7 +56,8 @@ def guidelines(job: Job) -> Outcome:
         f"Frechet distance of {n:,} samples to the test images ({network.name}; of blank images {blank:.4g}); classes "
         "with 1 % of them or more."
     )
-    caption = {"guidelines.png": f"Samples of the first seed, a row each: {'; '.join(TITLES.values())}."}
+    shown = [title for variant, title in TITLES.items() if trained[variant].seeds]
+    caption = {"guidelines.png": f"Samples of the first seed, a row each: {'; '.join(shown)}."}
     columns = ("recipe", "Frechet distance", "classes", "failed seeds")
     return Outcome(found, [Table(title, columns, lines)], caption if pictures else {})
 

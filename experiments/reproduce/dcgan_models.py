@@ -41,7 +41,7 @@ def steps(budget: str) -> int:
 
 def train(job: Job, name: str, variant: str = "dcgan") -> Trained:
     """The released unconditional recipe on a data set, or one of VARIANTS of it."""
-    shared = dataclasses.replace(job, workdir=job.workdir.parent / "models")
+    shared = job.beside("models")
     config = small(job, VARIANTS[variant](gan.dcgan()))
     found = shared.fit(f"{name}-{variant}", gan, config, splits(job, name)[0], steps=steps(job.budget))
     job.tick()

@@ -67,14 +67,16 @@ def table3(job: Job) -> Outcome:
         ),
     }
     _draw_errors(job, numbers, errors, base)
-    digits = np.concatenate([_by_class(one, one.seeds[0]) for one in trained.values() if one.seeds])
-    plots.grid(digits, job.figures / "digits.png", columns=20, scale=1)
+    digits = [_by_class(one, one.seeds[0]) for one in trained.values() if one.seeds]
+    if digits:
+        plots.grid(np.concatenate(digits), job.figures / "digits.png", columns=20, scale=1)
     lines = [[f"{n:,}", *(draw.spread(errors[name][:, i]) for name in recipes)] for i, n in enumerate(numbers)]
     captions = {
         "table3.png": "Table 3: 1-NN error of MNIST's test set on generated digits, mean and range over seeds; dotted: "
         f"{count:,} real ones; crosses: the paper's DCGAN and GAN.",
         "digits.png": "Conditional samples of the first seed, two columns a digit: DCGAN above, GAN below.",
     }
+    captions = captions if digits else {"table3.png": captions["table3.png"]}
     title = "Table 3: 1-NN test error in %, by the number of generated digits, mean +- sd over seeds."
     return Outcome(found, [Table(title, ("generated", "DCGAN", "GAN"), lines)], captions)
 

@@ -102,7 +102,7 @@ def data(job: Job) -> tuple[Dataset, Dataset]:
 
 def _shared(job: Job) -> Job:
     """The parts share trainings, which lie beside their folders."""
-    return dataclasses.replace(job, workdir=job.workdir.parent / "trainings")
+    return job.beside("trainings")
 
 
 def train(job: Job, model: Model) -> Trained:

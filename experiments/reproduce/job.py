@@ -132,6 +132,8 @@ class Job:
     data_dir: Path | None = None
     progress: bool = True
     """Whether trainings report on stderr."""
+    owner: "Job | None" = None
+    """The part for which a job `beside` it works."""
 
     def __post_init__(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
@@ -147,6 +149,12 @@ class Job:
     def tick(self, *_: Any) -> None:
         """Keeps the time, so that a kill loses little of it."""
         _write(self._clock, {"seconds": self.seconds})
+        if self.owner:
+            self.owner.tick()
+
+    def beside(self, name: str) -> "Job":
+        """The same job in a folder next to this part's, for what parts share; its time is this part's too."""
+        return dataclasses.replace(self, workdir=self.workdir.parent / name, owner=self)
 
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, as JSON has it: from this part's folder where it was computed before a stop."""

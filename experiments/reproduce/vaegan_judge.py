@@ -116,9 +116,8 @@ def numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> 
     A GAN has few_* alone, by the codes that are best for each image (see inversion). Kept beside the trainings, with
     the first SHOWN reconstructions.
     """
-    shared = dataclasses.replace(job, workdir=models.folder(job))
-    found = shared.kept(f"{judge.test.name}-{model}-{seed}.numbers", lambda: _numbers(job, judge, model, trained, seed))
-    job.tick()
+    name = f"{judge.test.name}-{model}-{seed}.numbers"
+    found: dict[str, float] = models.shared(job).kept(name, lambda: _numbers(job, judge, model, trained, seed))
     return found
 
 
@@ -146,7 +145,7 @@ def shown(job: Job, judge: Judge, model: str, seed: int) -> np.ndarray:
 
 
 def _pictures(job: Job, judge: Judge, model: str, seed: int) -> Any:
-    return models.folder(job) / f"{judge.test.name}-{model}-{seed}.rebuilt.npy"
+    return models.shared(job).workdir / f"{judge.test.name}-{model}-{seed}.rebuilt.npy"
 
 
 def succeeds(found: dict[str, float], classes: int) -> bool:

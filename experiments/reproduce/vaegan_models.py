@@ -104,13 +104,14 @@ def config(model: str, base: vaegan.Config, shape: Sequence[int]) -> Any:
     return dataclasses.replace(base, reconstructions_as_fakes=model != PRIOR_FAKES, one_batch=model == ONE_BATCH)
 
 
-def folder(job: Job) -> Path:
-    return job.workdir.parent / "trainings"
+def shared(job: Job) -> Job:
+    """The parts share trainings, which lie beside their folders."""
+    return job.beside("trainings")
 
 
 def train(job: Job, data: Dataset, models: Sequence[str]) -> dict[str, Trained]:
     """The trainings of `models` on `data`, each of steps(budget) steps; vae_dis_l needs gan before it."""
-    shared = dataclasses.replace(job, workdir=folder(job))
+    here = shared(job)
     shape = data.x.shape[1:]
     together = True if job.budget == "smoke" else None  # one program to compile, not one a seed
     slug = "".join(c if c.isalnum() else "-" for c in Path(data.name).name)
@@ -118,11 +119,9 @@ def train(job: Job, data: Dataset, models: Sequence[str]) -> dict[str, Trained]:
     for model in sorted(models, key=lambda model: model != "gan"):
         name, one = f"{slug}-{model}", config(model, base(job, shape), shape)
         if model == "vae_dis_l":
-            found[model] = _by_discriminator(shared, name, one, data, found["gan"])
+            found[model] = _by_discriminator(here, name, one, data, found["gan"])
         else:
-            found[model] = shared.fit(
-                name, ALGORITHMS[model], one, data, steps=steps(job.budget), side_by_side=together
-            )
+            found[model] = here.fit(name, ALGORITHMS[model], one, data, steps=steps(job.budget), side_by_side=together)
         job.tick()
     return {model: found[model] for model in models}
 

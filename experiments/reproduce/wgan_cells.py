@@ -72,7 +72,7 @@ def samples(budget: str) -> int:
 
 def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
     """The trainings, with frechet, entropy and classes (see samples.judge) among their metrics at CHECKPOINTS steps."""
-    shared = dataclasses.replace(job, workdir=job.workdir.parent / "cells")
+    shared = job.beside("cells")
     total = steps(job.budget)
     at = [total * k // CHECKPOINTS for k in range(1, CHECKPOINTS + 1)]
     data, found = job.load(eye.dataset(job, "mnist")), dict[Cell, Trained]()

@@ -111,7 +111,7 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
         if algorithm == "gan":
             upper.axhline(LOG2, color=draw.GREY, linewidth=0.8, linestyle=":")
             upper.annotate("log 2", (0, LOG2), (3, 3), textcoords="offset points", fontsize=8, color="0.4")
-            upper.set_ylim(-0.05, 0.78)
+            upper.set_ylim(min(-0.05, float(np.nanmin(said)) - 0.02), 0.78)  # V is a bound: a bad D goes below 0
         draw.band(lower, judged_at, judged, draw.GREEN, marker="o", markersize=3)
         upper.set_title(f"{cells.GENERATORS[name]}, DCGAN critic", fontsize=10, loc="left")
         lower.set_xlabel("generator iterations")
@@ -121,7 +121,7 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
             plots.clean(axes)
     panels[0, 0].set_ylabel(label, fontsize=9)
     panels[1, 0].set_ylabel("Frechet distance", fontsize=9)
-    draw.seeds(figure, max(len(curve) for _, curve in curves.values()))
+    draw.seeds(figure, max((len(curve) for _, curve in curves.values()), default=0))
     plots.render(figure, job.figures / file)
 
 

@@ -115,7 +115,9 @@ def run(job: Job) -> Outcome:
         ),
         "vanishing_orders": measured(orders, max, f"the best of {where}; iteration {iterations:,} against 0"),
         "log_d_norm": measured(norms, np.mean, f"mean over {where}; iteration {iterations:,} against 0"),
-        "log_d_variance": measured(variances, np.mean, f"mean over {where}; {BATCHES} batches of {PROBED // BATCHES}"),
+        "log_d_variance": measured(
+            variances, np.mean, f"mean over {where}; iteration {iterations:,} against 0; {BATCHES} batches"
+        ),
     }
     table = Table(
         f"A new discriminator after {iterations:,} iterations on frozen generators, mean +- sd over seeds.",

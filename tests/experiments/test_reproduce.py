@@ -191,6 +191,22 @@ def test_training_goes_on_and_counts_failed_seeds(tmp_path, monkeypatch):
     assert make_job(tmp_path / "l").seconds >= json.loads((tmp_path / "l" / "seconds.json").read_text())["seconds"]
 
 
+def test_time_spent_on_what_parts_share_is_the_parts_too(tmp_path):
+    part = make_job(tmp_path / "part")
+    shared = part.beside("trainings")
+    assert shared.workdir == tmp_path / "trainings" and not (part.workdir / "seconds.json").exists()
+    shared.tick()
+    assert (part.workdir / "seconds.json").exists() and (shared.workdir / "seconds.json").exists()
+
+
+def test_an_agreement_before_the_published_end_says_so():
+    entry = SimpleNamespace(steps=2000)
+    assert report._early({"verdict": "claim holds", "steps": 1000}, entry) == " at 1,000 of 2,000 steps"
+    assert report._early({"verdict": "claim holds", "steps": 2000}, entry) == ""
+    assert report._early({"verdict": "not reproduced", "steps": 1000}, entry) == ""
+    assert report._early({"verdict": "reproduced", "steps": 10}, SimpleNamespace(steps=None)) == ""
+
+
 def test_a_training_without_a_finished_seed_has_an_empty_curve():
     steps, values = job.Trained({}, (0, 1)).curve("elbo")
     assert steps.shape == (1,) and values.shape == (0, 1) and job.Trained({}, (0, 1)).config() is None

@@ -91,6 +91,7 @@ def test_sums_are_of_the_exemplars_of_their_pair():
     np.testing.assert_array_equal(sums[:, 0], wanted)
     np.testing.assert_array_equal(sums[:, 1], 6.5 - 0.5 + 0.5)
     assert len(dcgan_arithmetic.sums(pool, 3, np.random.default_rng(0))[0]) == 0  # a quarter is two
+    assert len(dcgan_arithmetic.sums(pool, 1, np.random.default_rng(0), enough=3)[0]) == 0  # the same pairs as three
 
 
 def test_images_are_those_of_the_priors_latents(key):
