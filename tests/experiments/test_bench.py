@@ -15,7 +15,7 @@ from experiments.bench import __main__ as bench
 from experiments.bench import contest, curves, linen, machine, ours, table, tasks, wholes
 from experiments.bench.record import Record
 
-IMAGES = (255 * (np.random.default_rng(0).random((700, 28, 28, 1)) < 0.1)).astype(np.uint8)
+IMAGES = (255 * (np.random.default_rng(0).random((6_200, 28, 28, 1)) < 0.1)).astype(np.uint8)
 LEARNED = {"vae": (58, 100.0), "gan": (58, 0.003), "dcgan": (2, 0.005), "wgan": (2, 0.002)}
 """More steps after the first two, and how much the first loss falls at least; VAE/GAN's takes longer."""
 # The loop of "linen-scan" is tried with steps without convolutions, its other steps from the host: that saves minutes.

@@ -94,7 +94,7 @@ def test_the_collectives_of_one_step_are_counted_with_its_loops_and_without_the_
 
 def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
     """Eight gradients and three metrics, in a program of its own with two devices; half of the work on each."""
-    row, *rest = scaling.device_rows(("vae",), (2,), 0.01, 60)
+    row, *rest = scaling.device_rows(("vae",), (2,), 0.01, 300)
     assert not rest and row["skipped"] == "" and len(row["turns"]) == scaling.TURNS["devices"]
     (only,) = row["collectives"]
     assert (only["kind"], only["times"], only["operands"], only["gradients"]) == ("all-reduce", 1, 11, True)
@@ -104,7 +104,7 @@ def test_two_devices_share_a_vaes_batch_with_one_all_reduce_a_step():
 
 
 def test_two_devices_share_a_gans_batch_with_one_all_reduce_for_both_players():
-    (row,) = scaling.device_rows(("gan",), (2,), 0.01, 120)
+    (row,) = scaling.device_rows(("gan",), (2,), 0.01, 300)
     assert row["skipped"] == ""
     (only,) = row["collectives"]
     assert (only["kind"], only["times"], only["gradients"]) == ("all-reduce", 1, True)
