@@ -114,10 +114,10 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return str(row["verdict"])
 
 
-def _early(row: Mapping[str, Any], entry: Entry) -> str:
+def _early(verdict: str, steps: int, schedule: int | None) -> str:
     """What an agreement before the published schedule's end is to be read with."""
-    early = row["verdict"] in ("reproduced", "claim holds") and entry.steps is not None and row["steps"] < entry.steps
-    return f" at {row['steps']:,} of {entry.steps:,} steps" if early else ""
+    early = verdict in ("reproduced", "claim holds") and schedule is not None and steps < schedule
+    return f" at {steps:,} of {schedule:,} steps" if early else ""
 
 
 def _target(target: str, folder: Path) -> list[str]:
@@ -192,7 +192,7 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         "metric": row["metric"],
         "published": theirs,
         "ours": mine,
-        "verdict": _verdict(row) + _early(row, entry),
+        "verdict": _verdict(row) + _early(_verdict(row), row["steps"], entry.steps),
         "budget": row["budget"],
         "steps": f"{row['steps']:,}" if row["steps"] else "-",
         "time": _duration(row["wall_seconds"]) if row["budget"] != "none" else "-",

@@ -200,11 +200,9 @@ def test_time_spent_on_what_parts_share_is_the_parts_too(tmp_path):
 
 
 def test_an_agreement_before_the_published_end_says_so():
-    entry = SimpleNamespace(steps=2000)
-    assert report._early({"verdict": "claim holds", "steps": 1000}, entry) == " at 1,000 of 2,000 steps"
-    assert report._early({"verdict": "claim holds", "steps": 2000}, entry) == ""
-    assert report._early({"verdict": "not reproduced", "steps": 1000}, entry) == ""
-    assert report._early({"verdict": "reproduced", "steps": 10}, SimpleNamespace(steps=None)) == ""
+    assert report._early("claim holds", 1000, 2000) == " at 1,000 of 2,000 steps"
+    assert report._early("claim holds", 2000, 2000) == report._early("reproduced", 10, None) == ""
+    assert report._early("not reproduced", 1000, 2000) == report._early("not comparable: x", 1000, 2000) == ""
 
 
 def test_a_training_without_a_finished_seed_has_an_empty_curve():
