@@ -96,20 +96,23 @@ def _part(
             _keep(before["tables"], workdir / "figures", out, flags.target, part.name)
             return before["rows"]
         raise ValueError(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
-    job = Job(flags.budget, seeds, workdir, workdir / "figures", flags.data_dir, not flags.quiet)
+    job = Job(flags.budget, seeds, workdir, workdir / "figures", flags.data_dir, not flags.quiet, commit)
     job.figures.mkdir(exist_ok=True)
     print(f"{part.name}: begun", file=sys.stderr)
     outcome = part.run(job)
     job.tick()
     if set(outcome.rows) != set(part.rows):
         raise ValueError(f"{part.name} measured {sorted(outcome.rows)}, but says that it fills {sorted(part.rows)}.")
+    begun, *later = job.commits
     provenance = {
         "wall_seconds": round(job.seconds, 1),
         "device": machine.device_name(),
         "versions": machine.versions("jax", "flax", "optax"),
-        "commit": commit,
+        "commit": begun,
     }
     rows = [results.row(known[n], m, budget=flags.budget, provenance=provenance) for n, m in outcome.rows.items()]
+    for row in rows if later else ():
+        row["note"] = "; ".join(filter(None, [row["note"], f"also worked on at {', '.join(c[:7] for c in later)}"]))
     tables = {
         "tables": [
             {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in outcome.tables

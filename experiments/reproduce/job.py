@@ -132,14 +132,19 @@ class Job:
     data_dir: Path | None = None
     progress: bool = True
     """Whether trainings report on stderr."""
+    commit: str = ""
+    """What the code is of."""
     owner: "Job | None" = None
     """The part for which a job `beside` it works."""
 
     def __post_init__(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
+        self._worked = self.workdir / "commits.json"
+        if self.commit not in (before := self.commits):
+            _write(self._worked, [*before, self.commit])
         self._clock = self.workdir / "seconds.json"
-        before = json.loads(self._clock.read_text())["seconds"] if self._clock.exists() else 0.0
-        self._begin = time.monotonic() - before
+        spent = json.loads(self._clock.read_text())["seconds"] if self._clock.exists() else 0.0
+        self._begin = time.monotonic() - spent
 
     @property
     def seconds(self) -> float:
@@ -152,9 +157,16 @@ class Job:
         if self.owner:
             self.owner.tick()
 
+    @property
+    def commits(self) -> list[str]:
+        """Those at which this folder, and what it shares, was worked on; the first is where it was begun."""
+        return json.loads(self._worked.read_text()) if self._worked.exists() else []
+
     def beside(self, name: str) -> "Job":
-        """The same job in a folder next to this part's, for what parts share; its time is this part's too."""
-        return dataclasses.replace(self, workdir=self.workdir.parent / name, owner=self)
+        """The same job in a folder next to this part's, for what parts share; its time and commits are this part's."""
+        shared = dataclasses.replace(self, workdir=self.workdir.parent / name, owner=self)
+        _write(self._worked, list(dict.fromkeys([*self.commits, *shared.commits])))
+        return shared
 
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
         """What `compute` returns, as JSON has it: from this part's folder where it was computed before a stop."""

@@ -199,6 +199,21 @@ def test_time_spent_on_what_parts_share_is_the_parts_too(tmp_path):
     assert (part.workdir / "seconds.json").exists() and (shared.workdir / "seconds.json").exists()
 
 
+def test_a_folder_knows_the_commits_at_which_it_was_worked_on(tmp_path):
+    """The first is the row's, whatever comes later; what parts share counts after the part's own."""
+
+    def at(commit, name="part"):
+        folder = tmp_path / name
+        return job.Job("smoke", (0, 1), folder, folder / "figures", progress=False, commit=commit)
+
+    at("a", "trainings")
+    assert at("b").commits == ["b"]
+    at("b")
+    part = at("c")
+    assert part.commits == ["b", "c"]
+    assert part.beside("trainings").commits == ["a", "c"] and part.commits == ["b", "c", "a"]
+
+
 def test_an_agreement_before_the_published_end_says_so():
     assert report._early("claim holds", 1000, 2000) == " at 1,000 of 2,000 steps"
     assert report._early("claim holds", 2000, 2000) == report._early("reproduced", 10, None) == ""

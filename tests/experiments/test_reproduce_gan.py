@@ -58,9 +58,13 @@ def test_the_protocol_by_hand_is_the_protocol():
 
 def test_theorem_1_is_reproduced_by_a_smoke_run(tmp_path):
     flags = ["gan", "--budget", "smoke", "--parts", "theorem", "--workdir", str(tmp_path), "--quiet"]
+    (tmp_path / "theorem").mkdir()
+    (tmp_path / "theorem" / "commits.json").write_text('["begun"]')
     assert __main__.main(flags) == 0
     rows = {row["id"]: row for row in results.read("gan", tmp_path / "results")}
     assert rows["gan.theorem1_minimum"]["verdict"] == "reproduced"
     assert rows["gan.theorem1_divergence"]["verdict"] == "claim holds"
     assert rows["gan.tfd"]["verdict"] == "not run: data"
+    for row in (rows["gan.theorem1_minimum"], rows["gan.theorem1_divergence"]):
+        assert row["commit"] == "begun" and row["note"].endswith("also worked on at smoke")
     assert (tmp_path / "results" / "gan" / "theorem1.png").exists()
