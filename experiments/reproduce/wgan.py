@@ -4,8 +4,7 @@ Example 1 is exact: optimal transport and divergences of two parallel segments, 
 say of them. Figure 2 is two Gaussians: where does a discriminator or a critic leave a gradient? Figures 3 to 7 are of
 LSUN bedrooms in the paper, up to 600,000 generator iterations; here of MNIST, an analogue with as many passes through
 the data (12,000 iterations) and an own classifier in place of the eye, so their claims are judged and not their
-numbers. Figure 3's and 4's third panels, an MLP as critic at a high rate, are left out. Last, the vanishing gradients
-of the earlier paper.
+numbers. Last, the vanishing gradients of the earlier paper.
 """
 
 from experiments.reproduce import wgan_curves, wgan_example1, wgan_fig2, wgan_generators, wgan_vanishing

@@ -25,29 +25,51 @@ GENERATORS = {
     "nobn": "no batch normalisation, constant filters",
     "mlp": "MLP generator, 4 layers of 512",
 }
+BOTH_MLP = "both_mlp"
+"""The third panels of figures 3 and 4: that generator, and a critic like it."""
+TITLES = {name: f"{title}, DCGAN critic" for name, title in GENERATORS.items()} | {
+    BOTH_MLP: "MLPs as generator and critic"
+}
 CHECKPOINTS = 10  # per training, at which quality is judged
 PUBLISHED = 12_000
 """As many passes of the critic through the data, 64, as the figures' 600,000 iterations make through LSUN bedrooms."""
+HIGH = 100
+"""Times algorithm 1's rate: "substantially high learning rates (so training failed)", which are not said."""
 _ADAM = Optimizer(rule="adam", learning_rate=2e-4, momentum=0.5)
 
 
 def generator(name: str, width: int) -> nn.Module:
     """width 64 is the papers': fc 1024, 128 and 64 maps; the same with 64 and 64; an MLP of 512."""
-    if name == "mlp":
+    if name in ("mlp", BOTH_MLP):
         return nets.MLPGenerator(hidden=(8 * width,) * 3, activation=nn.relu)
     if name == "nobn":
         return nets.ConvGenerator(channels=(width, width), hidden=(16 * width,), norm="none")
     return nets.ConvGenerator(channels=(2 * width, width), hidden=(16 * width,))
 
 
+def critic(name: str, width: int) -> nn.Module:
+    if name == BOTH_MLP:
+        return nets.MLPDiscriminator(hidden=(8 * width,) * 3, activation=nn.relu)
+    return nets.ConvDiscriminator(channels=(width, 2 * width), hidden=(16 * width,))
+
+
 def config(cell: Cell, width: int, dataset_size: int) -> Any:
-    """Algorithm 1 with its own rates; the GAN with -log D, Adam 2e-4 (.5, .999): both with batches of 64, normal z."""
+    """Algorithm 1 with its own rates; the GAN with -log D, Adam 2e-4 (.5, .999): both with batches of 64, normal z.
+
+    WGAN's MLPs have HIGH rates.
+    """
     algorithm, name = cell
-    critic = nets.ConvDiscriminator(channels=(width, 2 * width), hidden=(16 * width,))
     if algorithm == "wgan":
-        return wgan.Config(generator=generator(name, width), discriminator=critic, dataset_size=dataset_size)
+        found = wgan.Config(
+            generator=generator(name, width), discriminator=critic(name, width), dataset_size=dataset_size
+        )
+        rate = HIGH * found.generator_optimizer.learning_rate
+        high = dataclasses.replace(found.generator_optimizer, learning_rate=rate)
+        if name == BOTH_MLP:
+            return dataclasses.replace(found, generator_optimizer=high, discriminator_optimizer=high)
+        return found
     return dataclasses.replace(
-        gan.dcgan(), generator=generator(name, width), discriminator=critic, prior="normal", batch_size=64,
+        gan.dcgan(), generator=generator(name, width), discriminator=critic(name, width), prior="normal", batch_size=64,
         generator_optimizer=_ADAM, discriminator_optimizer=_ADAM, splits=("train", "train[:0]", "test"),
         dataset_size=dataset_size,
     )  # fmt: skip

@@ -25,20 +25,24 @@ def run(job: Job) -> Outcome:
     judge = samples.judge(extractor, reference)
     blank = judge(np.zeros_like(data.x[:n], np.float32))["frechet"]
 
-    def worse(name: str, metric: str, lost: float, sign: int = 1) -> Measured:
-        """The GAN less the WGAN, with `lost` for a GAN that diverged."""
+    def worse(name: str, metric: str, lost: float, scale: float = 1.0) -> Measured:
+        """scale times the GAN less the WGAN, with `lost` for a GAN that diverged."""
         game, reference = trained["gan", name], trained["wgan", name]
-        values = [sign * v for v in cells.against(reference, game, metric, lost)]
+        values = [scale * v for v in cells.against(reference, game, metric, lost)]
         both, gone = (configs["gan", name], configs["wgan", name]), cells.summary({("gan", name): game})
-        said = f"{note}; {gone}" if gone else note
+        each = (
+            f"{algorithm.upper()} {draw.spread(abs(scale) * np.array(list(cells.last(one, metric).values())))}"
+            for algorithm, one in (("gan", game), ("wgan", reference))
+        )
+        said = "; ".join(filter(None, [note, *each, gone]))
         return Measured(values, reference.seeds, reference.failed, steps=end, config=both, data=(data,), note=said)
 
     rows = {
         "wgan_dcgan": diversity("dcgan"),
         "wgan_nobn": diversity("nobn"),
         "wgan_mlp": diversity("mlp"),
-        "nobn_gan_fails": worse("nobn", "frechet", blank),
-        "mlp_gan_collapses": worse("mlp", "entropy", 0.0, -1),
+        "nobn_gan_fails": worse("nobn", "frechet", blank, 1 / blank),
+        "mlp_gan_collapses": worse("mlp", "entropy", 0.0, -1.0),
     }
     lines = [
         [

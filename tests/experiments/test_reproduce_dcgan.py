@@ -19,6 +19,7 @@ from experiments.reproduce import (
     results,
 )
 from vaegan_jax import gan, metrics
+from vaegan_jax.data.dataset import Dataset
 
 
 def test_pooling_takes_the_largest_of_each_window():
@@ -114,9 +115,9 @@ def test_variants_change_one_thing():
 
 
 def test_errors_by_number_are_those_of_the_first_images(monkeypatch):
-    """In parts, against one call with all of them."""
+    """In parts, against one call with all of them, for each of two sets that are judged."""
     rng = np.random.default_rng(0)
-    test = SimpleNamespace(x=rng.integers(0, 256, (30, 4, 4, 1), np.uint8), label=rng.integers(0, 10, 30))
+    judged = [Dataset(rng.integers(0, 256, (n, 4, 4, 1), np.uint8), rng.integers(0, 10, n)) for n in (30, 20)]
     made: list[tuple[np.ndarray, np.ndarray]] = []
 
     def sample(config, state, key, n, label):
@@ -126,12 +127,13 @@ def test_errors_by_number_are_those_of_the_first_images(monkeypatch):
     monkeypatch.setattr(gan, "sample", sample)
     monkeypatch.setattr(dcgan_nearest, "BLOCK", 40)
     one = SimpleNamespace(config=lambda: None, state=lambda seed: None)
-    found = dcgan_nearest._errors(SimpleNamespace(tick=lambda: None), one, 0, (25, 100), test)
+    found = dcgan_nearest._errors(SimpleNamespace(tick=lambda: None), one, 0, (25, 100), judged)
     x, y = (np.concatenate(parts) for parts in zip(*made, strict=True))
     assert len(x) == 100 and np.bincount(y).min() >= 9
-    for n, error in zip((25, 100), found, strict=True):
-        expected = metrics.nearest_neighbor_error(x[:n], y[:n], test.x.astype(np.float32) / 255, test.label)
-        assert error == pytest.approx(expected)
+    for test, errors in zip(judged, found, strict=True):
+        for n, error in zip((25, 100), errors, strict=True):
+            expected = metrics.nearest_neighbor_error(x[:n], y[:n], test.x.astype(np.float32) / 255, test.label)
+            assert error == pytest.approx(expected)
 
 
 def test_every_row_of_the_parts_has_its_entry():

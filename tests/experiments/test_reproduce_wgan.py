@@ -101,6 +101,7 @@ def test_what_a_curve_says():
     distance = np.array([[4.0, 3.0, 2.0, 1.0]])
     for curve, rho in ((-1.0 * at, 1.0), (1.0 * at, -1.0), (0.0 * at, 0.0)):
         assert wgan_curves.follows(at, curve[None], judged, distance) == [pytest.approx(rho)]
+        assert wgan_curves.falls(at, curve[None], judged) == [pytest.approx(-rho)]
 
 
 def test_what_samples_say():
@@ -111,6 +112,10 @@ def test_what_samples_say():
     for algorithm in cells.ALGORITHMS:
         config = cells.config((algorithm, "mlp"), 64, 60_000)
         assert (config.discriminator, config.batch_size) == (nets.ConvDiscriminator(), 64)
+        both = cells.config((algorithm, cells.BOTH_MLP), 64, 60_000)
+        assert both.generator == config.generator and both.discriminator.hidden == (512, 512, 512)
+        times = both.generator_optimizer.learning_rate / config.generator_optimizer.learning_rate
+        assert times == pytest.approx(100 if algorithm == "wgan" else 1)
 
 
 def test_when_accuracy_is_first_one():
