@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.reproduce import draw
+from experiments.reproduce import draw, vae_rate
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax import logs, mcem, metrics, nets, plots, vae, wake_sleep
 
@@ -23,7 +23,9 @@ SIZES = (1_000, 50_000)
 TITLES = {"AEVB": "AEVB", "wake-sleep": "Wake-Sleep", "MCEM": "Monte Carlo EM"}
 COLOURS = {"AEVB": draw.RED, "wake-sleep": draw.BLUE, "MCEM": draw.GREEN}
 LIMITS = {1_000: (-160.0, -100.0), 50_000: (-160.0, -125.0)}
-"""Of the paper's vertical axes, nats; ours reach lower where our curves do."""
+"""Of the paper's vertical axes, nats; ours reach further where our curves do."""
+MARKS = (3_000, 10_000, 30_000, 100_000, *range(200_000, 600_001, 100_000))
+"""Steps at which the judged images are judged; the axis is linear, as the paper's, and early marks lie close."""
 Key = tuple[int, str]
 
 
@@ -34,53 +36,73 @@ def config(kind: Any = vae.Config) -> Any:
 
 def figure3(job: Job) -> Outcome:
     test = job.load("mnist", "test")
-    steps = {"AEVB": job.choose(20, 20_000, 600_000), "MCEM": job.choose(20, 10_000, 600_000)}
+    steps = {"AEVB": job.choose(20, 100_000, 600_000), "MCEM": job.choose(10, 10_000, 600_000)}
     steps["wake-sleep"] = steps["AEVB"]
-    n, marks = job.choose(4, 100, 1_000), job.choose(1, 3, 10)
+    n, marks = job.choose(4, 50, 1_000), job.choose((10, 20), MARKS, MARKS)
     trained: dict[Key, Trained] = {}
     sets, judged = {}, {}
     for size in SIZES:
         few = min(size, job.choose(500, size, size))
         sets[size] = job.load("mnist", f"train[:{few}]")
         judged[size] = {"train": _bits(sets[size].x[:n]), "test": _bits(test.x[:n])}
-        for name, algorithm, kind in (
-            ("AEVB", vae, vae.Config), ("wake-sleep", wake_sleep, vae.Config), ("MCEM", mcem, mcem.Config)
+        joint = ("log_likelihood", "log_prior")  # Monte Carlo EM has no bound to look at
+        for name, algorithm, kind, objective in (
+            ("AEVB", vae, vae.Config, ("elbo",)), ("wake-sleep", wake_sleep, vae.Config, ("elbo",)),
+            ("MCEM", mcem, mcem.Config, joint),
         ):  # fmt: skip
             if name == "MCEM" and size != SIZES[0]:
                 continue  # "not an on-line algorithm": the paper shows it for the small set alone
             data = mcem.numbered(sets[size]) if name == "MCEM" else sets[size]
-            at = tuple(sorted({round(steps[name] * (k + 1) / marks) for k in range(marks)}))
+            one = vae_rate.chosen(job, f"{name}-{size}", algorithm, config(kind), data, objective)
             trained[size, name] = job.fit(
-                f"{name}-{size}", algorithm, config(kind), data, steps=steps[name], evaluate_at=at,
+                f"{name}-{size}", algorithm, one, data, steps=steps[name],
+                evaluate_at=tuple(mark for mark in marks if mark <= steps[name]),
                 evaluate=functools.partial(_estimates, job, judged[size]),
             )  # fmt: skip
     sampled = {key: _importance(job, one, judged[key[0]]["test"]) for key, one in trained.items()}
     found = {}
     for size, other in ((SIZES[0], "wake-sleep"), (SIZES[1], "wake-sleep"), (SIZES[0], "MCEM")):
         one, two = trained[size, "AEVB"], trained[size, other]
-        a, b = (dict(zip(t.seeds, t.curve("test")[1][:, -1], strict=True)) if t.seeds else {} for t in (one, two))
+        end = min(steps["AEVB"], steps[other])
+        a, b = (_at(t, end) for t in (one, two))
         both = [s for s in a if s in b]
         name = f"fig3_{size // 1000}k_{other.replace('-', '_').lower()}"
         found[name] = Measured(
-            [float(a[s] - b[s]) for s in both], both, sorted({*one.failed, *two.failed}),
-            min(steps["AEVB"], steps[other]), (one.config(), two.config()), (sets[size], test),
-            note=f"after {100 * steps['AEVB']:,} and {100 * steps[other]:,} samples; importance sampling: "
-            f"{draw.spread(sampled[size, 'AEVB'], 5)} and {draw.spread(sampled[size, other], 5)}",
+            [a[s] - b[s] for s in both], both, sorted({*one.failed, *two.failed}), end, (one.config(), two.config()),
+            (sets[size], test),
+            note=f"both after {100 * end:,} samples; importance sampling of the last decoders, after "
+            f"{100 * steps['AEVB']:,} and {100 * steps[other]:,}: {draw.spread(sampled[size, 'AEVB'], 5)} and "
+            f"{draw.spread(sampled[size, other], 5)}",
         )  # fmt: skip
     _draw(job, trained)
     lines = [
-        [f"{size:,}", TITLES[name], f"{100 * one.curve('test')[0][-1]:,.0f}",
+        [f"{size:,}", TITLES[name], one.config().optimizer.learning_rate, f"{100 * one.curve('test')[0][-1]:,.0f}",
          *(draw.spread(one.curve(split)[1][:, -1], 5) for split in ("train", "test")), 
          draw.spread(sampled[size, name], 5)]
         for (size, name), one in trained.items() if one.seeds
     ]  # fmt: skip
-    columns = ("training images", "algorithm", "samples", "appendix D, train", "appendix D, test", "importance, test")
+    columns = (
+        "training images",
+        "algorithm",
+        "Adagrad's rate",
+        "samples",
+        "appendix D, train",
+        "appendix D, test",
+        "importance, test",
+    )
     title = f"log p(x), nats, of the first {n:,} images of each set; mean +- sd over seeds; k = {_draws(job):,}."
     caption = (
-        "Figure 3: appendix D's estimate against training samples seen, mean and range over seeds; full lines on test "
-        "images, dotted on training images."
+        f"Figure 3: appendix D's estimate against training samples seen, mean and range over {len(job.seeds)} seeds; "
+        f"full lines on the first {n:,} test images, dotted on as many training images. The paper's axes begin at -160 "
+        f"nats and go to 60 million samples; Monte Carlo EM stops at {100 * steps['MCEM'] / 1e6:g} million here."
     )
     return Outcome(found, [Table(title, columns, lines)], {"figure3.png": caption})
+
+
+def _at(trained: Trained, step: int) -> dict[int, float]:
+    """Appendix D's estimate on test images at a mark, of each finished seed."""
+    at, values = trained.curve("test")
+    return {seed: float(v[np.searchsorted(at, step)]) for seed, v in zip(trained.seeds, values, strict=True)}
 
 
 def _bits(x: np.ndarray) -> jax.Array:
@@ -96,7 +118,10 @@ def _draws(job: Job) -> int:
 def _estimates(
     job: Job, judged: dict[str, jax.Array], config: Any, state: Any, key: jax.Array, step: int
 ) -> dict[str, float]:
-    """Appendix D: 50 posterior samples an image by Hamiltonian transitions of 4 leapfrogs, mean over images."""
+    """Appendix D: 50 posterior samples an image by Hamiltonian transitions of 4 leapfrogs, mean over images.
+
+    With 100 transitions AEVB's decoder (10,000 steps, 20 images) had -151.21 nats, with 1,000 -151.22, by AIS -151.28.
+    """
     density = functools.partial(vae.log_likelihood, config, _bare(state))
     with logs.quiet():
         found = {
@@ -145,6 +170,7 @@ def _draw(job: Job, trained: dict[Key, Trained]) -> None:
             for split, line in (("test", "-"), ("train", ":")):
                 at, values = one.curve(split)
                 lowest = min(lowest, float(np.nanmin(values)))
+                highest = max(highest, float(np.nanmax(values)))
                 style: dict[str, Any] = {"linestyle": line, "marker": "o", "markersize": 3}
                 draw.band(axes, 100 * at / 1e6, values, COLOURS[name], f"{TITLES[name]} ({split})", **style)
         axes.set(xlabel="training samples, millions", ylabel="marginal log-likelihood, nats", ylim=(lowest, highest))
@@ -162,8 +188,8 @@ PARTS = (
         says(
             "AEVB, wake-sleep and Monte Carlo EM on 1,000 images, the first two on 50,000",
             "20 steps",
-            "2e6 samples (1e6 by MCEM), 100 images judged three times, 40 minutes a seed",
-            "6e7 samples, 1,000 images judged ten times",
+            "1e7 samples (1e6 by MCEM), 50 images judged four times (twice), 30 minutes a seed",
+            "6e7 samples, 1,000 images judged nine times",
         ),
     ),
 )

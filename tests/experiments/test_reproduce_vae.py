@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.reproduce import __main__, job, published, results, vae_fig2, vae_fig3, vae_gradients
+from experiments.reproduce import __main__, job, published, results, vae_fig2, vae_fig3, vae_gradients, vae_rate
 from experiments.reproduce import vae as target
 from vaegan_jax import nets, vae
 
@@ -17,6 +17,38 @@ def test_curves_are_measured_evenly_in_the_logarithm():
     assert vae_fig2.stops(10_000) == (1000, 1778, 3162, 5623, 10_000)
     assert vae_fig2.stops(20) == (20,)
     assert vae_fig2.stops(1_000_000)[-1] == 1_000_000 and len(vae_fig2.stops(1_000_000)) == 13
+
+
+def test_the_rate_is_the_best_of_those_that_train(tmp_path, monkeypatch):
+    """By the sum of the metrics over the second half; a rate that diverges is out; what was chosen is kept."""
+    reached = {0.01: [-9.0, -9.0, -8.0, -8.0], 0.02: [0.0, 0.0, -9.0, -9.0]}
+    trained = []
+
+    def fit(self, name, algorithm, config, dataset, *, steps, seeds, log_every):
+        rate = config.optimizer.learning_rate
+        trained.append((rate, seeds, steps))
+        values = reached.get(rate)
+        run = SimpleNamespace(config=config, seeds=(3,), steps=(1, 2, 3, 4))
+        run.metrics = {"elbo": np.array([values]), "log_prior": np.full((1, 4), -1.0)}
+        return job.Trained({3: run}, ()) if values else job.Trained({}, seeds)
+
+    monkeypatch.setattr(job.Job, "fit", fit)
+    one = job.Job("smoke", (3, 4), tmp_path, tmp_path / "figures")
+    for _ in range(2):
+        found = vae_rate.chosen(one, "a", vae, vae.Config(), None, ("elbo", "log_prior"))
+        assert found == vae_rate.at_rate(vae.Config(), 0.01)
+    assert trained == [(rate, (3,), 4) for rate in vae_rate.RATES]
+    reached.clear()
+    with pytest.raises(ValueError, match="b diverges within 4 steps at every rate"):
+        vae_rate.chosen(one, "b", vae, vae.Config(), None)
+
+
+def test_the_bounds_variance_is_that_of_draws(key):
+    config = dataclasses.replace(vae.vectors(3), kl="monte_carlo")
+    state, x = vae.init(config, key, (3,)), jax.random.normal(jax.random.key(1), (5, 3))
+    keys = jax.random.split(jax.random.key(2), 20)
+    each = [float(vae.elbo(config, state, {"x": x}, k)["elbo"].mean()) for k in jax.random.clone(keys)]
+    assert float(vae_gradients.bound_variance(config, state, x, keys)) == pytest.approx(np.var(each, ddof=1), rel=1e-4)
 
 
 def test_the_variance_is_that_of_the_gradients(key):
