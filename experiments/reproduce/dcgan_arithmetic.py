@@ -14,11 +14,13 @@ import numpy as np
 from scipy.stats import norm
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw, samples
+from experiments.reproduce import draw, samples, vaegan_draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax import adversarial, gan, plots
 
 EXEMPLARS = 3
+ROWS = 10  # pairs of classes that are drawn
+NOISE = 0.25  # of figure 7's neighbours of a sum
 SURE = 0.9  # the classifier's probability from which on a sample is of a class
 
 
@@ -90,19 +92,22 @@ def arithmetic(job: Job) -> Outcome:
     train, _, test = models.splits(job, "mnist")
     network, one = samples.network(job, "mnist"), models.train(job, "mnist")
     n, rounds = job.choose(200, 10_000, 10_000), job.choose(1, 10, 10)
-    rates: dict[int, list[float]] = {EXEMPLARS: [], 1: []}
+    # As sums of means of three have the prior's spread and single ones sqrt(3) times as much, outside its cube, the
+    # last is what the spread alone does.
+    kinds = {"three": (EXEMPLARS, 1.0), "one": (1, 1.0), "one, scaled": (1, EXEMPLARS**-0.5)}
+    rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     smooth = []
     for seed in one.seeds:
         state = one.state(seed)
         found = pool(one.config(), state, network, seed, n)
-        for exemplars, each in rates.items():
+        for kind, (exemplars, scale) in kinds.items():
             rng, hits = np.random.default_rng(seed), []
             for _ in range(rounds):
                 z, wanted = sums(found, exemplars, rng, EXEMPLARS)  # of the same pairs
                 if len(z):
-                    label, ink = judged(network, images(one.config(), state, z))
+                    label, ink = judged(network, images(one.config(), state, scale * z))
                     hits.append(((label == wanted) & (ink > found.median[wanted])).mean())
-            each.append(float(np.mean(hits)) if hits else 0.0)
+            rates[kind].append(float(np.mean(hits)) if hits else 0.0)
         smooth.append(_smoothness(job, one, state, found, network))
         job.tick()
     _draw(job, one, network)
@@ -111,43 +116,59 @@ def arithmetic(job: Job) -> Outcome:
     def row(values: np.ndarray, note: str = "") -> Measured:
         return Measured(values.tolist(), one.seeds, one.failed, steps, one.config(), data, note=note)
 
-    mean, single = (np.array(rates[m]) for m in (EXEMPLARS, 1))
-    between = np.array(smooth).reshape(len(smooth), 2)
+    mean, single, scaled = (np.array(each) for each in rates.values())
+    between = np.array(smooth).reshape(len(smooth), 3)
+    said = f"three {draw.spread(mean)}, one {draw.spread(single)}, one scaled {draw.spread(scaled)}"
     rows = {
         "arithmetic": row(mean, "thin b alone is bold in no case, by definition"),
-        "exemplars": row(mean - single, f"three {draw.spread(mean)}, one {draw.spread(single)}"),
-        "interpolation": row(between[:, 0] - between[:, 1], "latents less pixels"),
+        "exemplars": row(mean - single, said),
+        "exemplars_scaled": row(mean - scaled, said),
+        "interpolation": row(between[:, 0] - between[:, 1], f"samples themselves {draw.spread(between[:, 2])}"),
     }
     lines = [
-        [f"mean of {EXEMPLARS} exemplars", draw.spread(mean)],
-        ["one exemplar", draw.spread(single)],
+        [f"means of {EXEMPLARS} exemplars", draw.spread(mean)],
+        ["single exemplars", draw.spread(single)],
+        ["single exemplars, the sum divided by the root of 3", draw.spread(scaled)],
     ]
-    table = Table(
-        f"Share of sums that are bold and of the wanted class, {rounds} rounds of all pairs.", ("", "share"), lines
+    title = f"Share of sums that are bold and of the wanted class, {rounds} rounds of all pairs; mean +- sd over seeds."
+    table = Table(title, ("terms", "share"), lines)
+    names = ("halfway on latents", "halfway on pixels", "samples, none chosen")
+    lines = [[name, draw.spread(between[:, i])] for i, name in enumerate(names)]
+    title = (
+        "Probability of the likeliest class halfway between two samples of different classes; mean +- sd over seeds."
     )
-    lines = [["latents", draw.spread(between[:, 0])], ["pixels", draw.spread(between[:, 1])]]
-    middle = Table("Probability of the likeliest class halfway between two samples.", ("line between", "mean"), lines)
+    middle = Table(title, ("image", "mean"), lines)
     captions = {
-        "arithmetic.png": "Figure 7's arithmetic, first seed: columns bold a, thin a, thin b (means of three "
-        "exemplars), and their sum; twelve pairs.",
+        "arithmetic.png": "Figure 7's arithmetic, first seed, a pair of classes a row: the images of means of three "
+        "exemplars, of the sum bold a - thin a + thin b, and of the sum with uniform noise of +-.25, eight times.",
         "interpolation.png": "Figure 4: lines between latents, first seed.",
     }
     return Outcome(rows, [table, middle], captions if one.seeds else {})
 
 
-def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any) -> tuple[float, float]:
-    """Mean probability of the likeliest class halfway between two sure samples: on latents, and on pixels.
+def apart(label: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of neighbours in a list of classes [N] (-1: none for sure) that differ, at most `most` pairs: two of [P]."""
+    sure = np.flatnonzero(label >= 0)
+    a, b = sure[::2][: len(sure) // 2], sure[1::2]
+    differ = label[a] != label[b]
+    return a[differ][:most], b[differ][:most]
 
-    0 for both where fewer than two samples are sure: there is nothing to go between.
+
+def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any) -> tuple[float, float, float]:
+    """Mean probability of the likeliest class halfway between two sure samples of different classes.
+
+    On latents, on pixels, and of samples of which none is chosen, to compare with. 0 where no two samples are sure of
+    different classes: there is nothing to go between.
     """
-    sure = np.flatnonzero(found.label >= 0)[: job.choose(20, 1000, 1000)]
-    if len(sure) < 2:
-        return 0.0, 0.0
-    a, b = found.z[sure[::2][: len(sure) // 2]], found.z[sure[1::2]]
+    rows_a, rows_b = apart(found.label, job.choose(10, 500, 500))
+    if not len(rows_a):
+        return 0.0, 0.0, 0.0
+    a, b = found.z[rows_a], found.z[rows_b]
     ends = [images(one.config(), state, z) for z in (a, b)]
-    halfway = (images(one.config(), state, (a + b) / 2), (ends[0] + ends[1]) / 2)
-    said = [network.probabilities(x, progress=False).max(axis=1).mean() for x in halfway]
-    return float(said[0]), float(said[1])
+    plain = images(one.config(), state, found.z[: len(a)])
+    seen = (images(one.config(), state, (a + b) / 2), (ends[0] + ends[1]) / 2, plain)
+    middle, pixels, chance = (float(network.probabilities(x, progress=False).max(axis=1).mean()) for x in seen)
+    return middle, pixels, chance
 
 
 def _draw(job: Job, one: Trained, network: Any) -> None:
@@ -157,13 +178,15 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
     config, state = one.config(), one.state(seed)
     found = pool(config, state, network, seed, job.choose(200, 4_000, 4_000))
     rng = np.random.default_rng(1)
-    pairs = found.pairs(EXEMPLARS)
-    z = []
-    for i in rng.permutation(len(pairs))[:12]:
+    pairs, page = found.pairs(EXEMPLARS), []
+    for i in rng.permutation(len(pairs))[:ROWS]:
         a, b = pairs[i]
-        z += found.terms(a, b, EXEMPLARS, rng)
-    page = images(config, state, np.array(z).reshape(len(z), config.latents)) if z else np.zeros((4, *state.shape))
-    plots.grid(page, job.figures / "arithmetic.png", columns=12)
+        z = found.terms(a, b, EXEMPLARS, rng)
+        near = z[-1] + rng.uniform(-NOISE, NOISE, (8, config.latents))
+        page.append((f"{a} to {b}", images(config, state, np.concatenate([np.array(z), near]))))
+    titles = ("bold a", "thin a", "thin b", "sum")
+    page = page or [("no class has enough exemplars", np.zeros((1, *state.shape)))]
+    vaegan_draw.panels(page, job.figures / "arithmetic.png", columns=12, titles=titles)
 
     def decode(u: Any) -> Any:
         return gan.decode_standard(config, state, u)
@@ -175,12 +198,12 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
 PARTS = (
     Part(
         "arithmetic",
-        ("arithmetic", "exemplars", "interpolation"),
+        ("arithmetic", "exemplars", "exemplars_scaled", "interpolation"),
         arithmetic,
         says(
             "sums and lines of the unconditional DCGAN's latents",
             "10 steps",
-            "700 steps, trained by the part guidelines; 3 minutes a seed",
+            "700 steps, trained by features_mnist or guidelines, whichever ran first; 3 minutes a seed",
             f"{models.PUBLISHED:,} steps",
         ),
     ),

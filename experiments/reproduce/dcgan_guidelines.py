@@ -3,9 +3,10 @@
 import numpy as np
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw, samples
+from experiments.reproduce import draw, samples, vaegan_draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
-from vaegan_jax import metrics, plots
+from vaegan_jax import metrics
+from vaegan_jax.metrics.measures import as_float
 
 TITLES = {
     "dcgan": "all guidelines",
@@ -25,41 +26,42 @@ def guidelines(job: Job) -> Outcome:
     blank = judge(np.zeros((n, *test.x.shape[1:]), np.float32))["frechet"]
     frechet: dict[str, dict[int, float]] = {}
     classes: dict[str, list[float]] = {}
-    pictures = []
+    lost: dict[str, list[int]] = {}
+    pictures = [("MNIST", as_float(test.x[:20]))]
     for variant, one in trained.items():
-        frechet[variant], classes[variant] = {}, []
+        frechet[variant], classes[variant], lost[variant] = {}, [], list(one.failed)
         for seed in one.seeds:
             x = models.draws(one, seed, n)
             said = judge(x)
+            if "classes" not in said:  # finite parameters, samples that are not
+                lost[variant].append(seed)
+                continue
             frechet[variant][seed] = said["frechet"]
             classes[variant].append(said["classes"])
-            if seed == one.seeds[0]:
-                pictures.append(x[:20])
+            if len(classes[variant]) == 1:
+                pictures.append((TITLES[variant], x[:20]))
             job.tick()
     steps, data = models.steps(job.budget), (train, test)
     found = {}
-    whole = trained["dcgan"]
+    whole, with_it = trained["dcgan"], frechet["dcgan"]
     for variant, one in list(trained.items())[1:]:
-        values = [frechet[variant].get(s, blank) - frechet["dcgan"][s] for s in whole.seeds]
-        lost = f"the variant diverged: seeds {', '.join(map(str, one.failed))}" if one.failed else ""
+        values = [frechet[variant].get(s, blank) - with_it[s] for s in with_it]
+        gone = f"the variant diverged: seeds {', '.join(map(str, lost[variant]))}" if lost[variant] else ""
         found[f"guideline_{variant}"] = Measured(
-            values, whole.seeds, whole.failed, steps, (one.config(), whole.config()), data, note=lost
+            values, list(with_it), lost["dcgan"], steps, (one.config(), whole.config()), data, note=gone
         )
-    if pictures:
-        plots.grid(np.concatenate(pictures), job.figures / "guidelines.png", columns=20, scale=1)
+    vaegan_draw.panels(pictures, job.figures / "guidelines.png", columns=20, scale=1)
     lines = [
-        [title, draw.spread(list(frechet[variant].values()), 4), draw.spread(classes[variant]),
-         len(trained[variant].failed)]
+        [title, draw.spread(list(frechet[variant].values()), 4), draw.spread(classes[variant]), len(lost[variant])]
         for variant, title in TITLES.items()
-    ]  # fmt: skip
+    ]
     title = (
         f"Frechet distance of {n:,} samples to the test images ({network.name}; of blank images {blank:.4g}); classes "
         "with 1 % of them or more."
     )
-    shown = [title for variant, title in TITLES.items() if trained[variant].seeds]
-    caption = {"guidelines.png": f"Samples of the first seed, a row each: {'; '.join(shown)}."}
+    caption = f"Samples after {steps:,} steps, the first seed that did not diverge, not selected."
     columns = ("recipe", "Frechet distance", "classes", "failed seeds")
-    return Outcome(found, [Table(title, columns, lines)], caption if pictures else {})
+    return Outcome(found, [Table(title, columns, lines)], {"guidelines.png": caption})
 
 
 PARTS = (

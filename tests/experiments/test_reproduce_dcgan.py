@@ -72,9 +72,13 @@ def test_an_svm_separates_what_can_be_separated_and_guesses_otherwise():
     rng = np.random.default_rng(0)
     label = [np.tile([0, 1], 100)] * 3
     apart = [10 * (y[:, None] - 0.5) + rng.normal(size=(200, 2)) for y in label]
-    error, spread, c = dcgan_features.few_labels(apart, label, 10, 3, 2, 0)
-    assert error == 0 and spread == 0 and c in dcgan_features.GRID
-    assert 35 < dcgan_features.few_labels([rng.normal(size=(200, 2)) for _ in label], label, 10, 8, 2, 0)[0] < 65
+    error, spread, c, first = dcgan_features.few_labels(apart, label, 10, 3, 2, 0)
+    assert error == spread == first == 0 and c in dcgan_features.GRID
+    noise = [rng.normal(size=(200, 2)) for _ in label]
+    error, _, c, first = dcgan_features.few_labels(noise, label, 10, 8, 2, 0)
+    picked = dcgan_features.pick(label[0], 10, np.random.default_rng(0))
+    assert 35 < error < 65
+    assert first == dcgan_features._svm(noise[0][picked], label[0][picked], noise[2], label[2], c)
 
 
 def test_sums_are_of_the_exemplars_of_their_pair():
@@ -93,6 +97,13 @@ def test_sums_are_of_the_exemplars_of_their_pair():
     np.testing.assert_array_equal(sums[:, 1], 6.5 - 0.5 + 0.5)
     assert len(dcgan_arithmetic.sums(pool, 3, np.random.default_rng(0))[0]) == 0  # a quarter is two
     assert len(dcgan_arithmetic.sums(pool, 1, np.random.default_rng(0), enough=3)[0]) == 0  # the same pairs as three
+
+
+def test_lines_go_between_different_classes_that_are_sure():
+    a, b = dcgan_arithmetic.apart(np.array([3, -1, 5, 2, 2, 7, -1, 1, 4]), 10)
+    assert a.tolist() == [0, 5] and b.tolist() == [2, 7]  # 3 and 5, 7 and 1; 2 and 2 are alike, 4 is alone
+    assert len(dcgan_arithmetic.apart(np.array([3, 5, 2, 7]), 1)[0]) == 1
+    assert len(dcgan_arithmetic.apart(np.array([-1, 5]), 1)[0]) == 0
 
 
 def test_images_are_those_of_the_priors_latents(key):
