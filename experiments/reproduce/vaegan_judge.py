@@ -45,8 +45,13 @@ def judge(job: Job, name: str) -> Judge:
     return Judge(extractor, test, *extractor.both(test.x, progress=job.progress))
 
 
+SOUGHT = ("vaegan", "gan")
+"""Models whose codes of a few images are sought by descent: a GAN has no encoder, and what is compared with it none
+that is used."""
+
+
 def few(budget: str) -> int:
-    """Test images that a GAN's codes are sought for."""
+    """Test images that codes are sought for."""
     return {"smoke": SHOWN, "cpu": 100, "paper": 1_000}[budget]
 
 
@@ -111,10 +116,10 @@ def of_samples(judge: Judge, samples: np.ndarray) -> dict[str, float]:
 
 
 def numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> dict[str, float]:
-    """of_samples, of_reconstructions and kl (see rate) of all test images; few_*, of the first few(budget); success.
+    """of_samples; of_reconstructions and kl (see rate) of all test images, where there is an encoder; success.
 
-    A GAN has few_* alone, by the codes that are best for each image (see inversion). Kept beside the trainings, with
-    the first SHOWN reconstructions.
+    few_*: of_reconstructions of the first few(budget) by the best code of each (see inversion), of those in SOUGHT.
+    Kept beside the trainings, with the first SHOWN reconstructions, by the encoder where there is one.
     """
     name = f"{judge.test.name}-{model}-{seed}.numbers"
     found: dict[str, float] = models.shared(job).kept(name, lambda: _numbers(job, judge, model, trained, seed))
@@ -125,15 +130,13 @@ def _numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) ->
     algorithm, config, state = models.ALGORITHMS[model], trained.config(), trained.state(seed)
     key, n = jax.random.key(seed), len(judge.test)
     found = of_samples(judge, np.asarray(algorithm.sample(config, state, jax.random.fold_in(key, 10), n)))
-    if model == "gan":
-        x = judge.test.x[: few(job.budget)]
-        how = job.choose(2, 200, 300)
+    if model in SOUGHT:
+        x, how = judge.test.x[: few(job.budget)], job.choose(2, 200, 300)
         _, rebuilt = inversion.invert(algorithm, config, state, jax.random.fold_in(key, 11), x, steps=how)
-    else:
+        found |= {f"few_{name}": value for name, value in of_reconstructions(judge, rebuilt).items()}
+    if model != "gan":
         rebuilt = reconstruct(algorithm, config, state, judge.test.x, jax.random.fold_in(key, 12))
         found |= of_reconstructions(judge, rebuilt) | {"kl": rate(algorithm, config, state, judge.test.x)}
-    first = of_reconstructions(judge, rebuilt[: few(job.budget)])
-    found |= {f"few_{name}": value for name, value in first.items()}
     found["success"] = float(succeeds(found, judge.classes))
     np.save(_pictures(job, judge, model, seed), rebuilt[:SHOWN])
     return found

@@ -19,6 +19,7 @@ from vaegan_jax.data.dataset import Dataset
 COMPARED = ("vae", "vae_dis_l", "vaegan", "gan")
 PRIOR_FAKES = "vaegan_prior_fakes"
 ONE_BATCH = "vaegan_one_batch"
+BALANCE = "vaegan_balance"
 TITLES = {
     "vae": "VAE",
     "vae_dis_l": "VAE with Dis_l",
@@ -26,9 +27,11 @@ TITLES = {
     "gan": "GAN",
     PRIOR_FAKES: "VAE/GAN, samples alone as fakes",
     ONE_BATCH: "VAE/GAN, statistics of Dis shared",
+    BALANCE: "VAE/GAN, released balance rule",
 }
 ALGORITHMS: dict[str, Any] = {
     "vae": vae, "vae_dis_l": vaegan, "vaegan": vaegan, "gan": gan, PRIOR_FAKES: vaegan, ONE_BATCH: vaegan,
+    BALANCE: vaegan,
 }  # fmt: skip
 """What samples, encodes and reconstructs; it also trains, but for vae_dis_l."""
 PUBLISHED = 37_500
@@ -101,7 +104,9 @@ def config(model: str, base: vaegan.Config, shape: Sequence[int]) -> Any:
         )  # fmt: skip
     if model == "vae_dis_l":
         return dataclasses.replace(base, gan_weight=0.0)
-    return dataclasses.replace(base, reconstructions_as_fakes=model != PRIOR_FAKES, one_batch=model == ONE_BATCH)
+    return dataclasses.replace(
+        base, reconstructions_as_fakes=model != PRIOR_FAKES, one_batch=model == ONE_BATCH, balance=model == BALANCE
+    )
 
 
 def shared(job: Job) -> Job:

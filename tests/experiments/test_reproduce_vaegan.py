@@ -90,6 +90,8 @@ def test_the_models_share_nets_and_optimisers():
     assert {c.batch_size for c in (base, one, other)} == {64} and {c.latents for c in (base, one, other)} == {128}
     assert not models.config(models.PRIOR_FAKES, base, (28, 28, 1)).reconstructions_as_fakes
     assert models.config(models.ONE_BATCH, base, (28, 28, 1)) == dataclasses.replace(base, one_batch=True)
+    assert models.config(models.BALANCE, base, (28, 28, 1)) == dataclasses.replace(base, balance=True)
+    assert (base.equilibrium, base.margin) == (0.68, 0.35)  # the released code's
     assert models.variance((64, 64, 3)) == 0.25
     assert models.variance((28, 28, 1)) == pytest.approx(0.25 / 15.67, rel=1e-3)
 
