@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax.metrics.evaluation import number
+
 BLUE, GREEN, RED, CYAN, GREY = "#2563a8", "#3a8f5c", "#d1495b", "#2aa7c9", "#8a8f98"
 SHADES = ("#8fb8de", "#4b86c2", "#153e6f")
 """Of one quantity at several times, early to late."""
@@ -38,9 +40,9 @@ def seeds(figure: Any, n: int) -> None:
 
 
 def spread(values: ArrayLike, digits: int = 3) -> str:
-    """`0.81 +- 0.02`: mean and deviation over seeds, for a table."""
+    """`0.810 +- 0.021`: mean and deviation over seeds, for a table; of one value so many digits."""
     v = np.asarray(values, np.float64)
     if not v.size:
         return "-"
-    mean = f"{v.mean():.{digits}g}"
-    return f"{mean} +- {v.std(ddof=1):.2g}" if v.size > 1 else mean
+    deviation = v.std(ddof=1) if v.size > 1 else 0.0
+    return number(float(v.mean()), float(deviation)) if deviation else f"{v.mean():.{digits}g}"

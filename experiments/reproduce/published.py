@@ -53,6 +53,11 @@ class Rule:
         half = student.ppf(0.5 + LEVEL / 2, v.size - 1) * v.std(ddof=1) / math.sqrt(v.size)
         return bool(v.mean() - half > self.bound if self.kind == "above" else v.mean() + half < self.bound)
 
+    def opposite(self) -> "Rule | None":
+        """The rule of the contrary claim, where both are of an interval: what holds for neither is undecided."""
+        other = {"above": "below", "below": "above"}.get(self.kind)
+        return dataclasses.replace(self, kind=other) if other else None
+
     def text(self) -> str:
         bound = f"{self.bound:g}"
         return {

@@ -17,6 +17,7 @@ from experiments.reproduce.published import STATUS, Entry
 from vaegan_jax.metrics.evaluation import number
 
 REPORT = results.FOLDER.parent / "REPORT.md"
+FEW = 5  # seeds whose values may stand for themselves
 COLUMNS = ("paper", "item", "data", "metric", "published", "ours", "verdict", "budget", "steps", "time")
 
 
@@ -54,8 +55,11 @@ def text(folder: Path = results.FOLDER) -> str:
         "# Published numbers, and ours",
         "",
         "Written by `make report` from `experiments/results/`; the rules, written before the runs, are in",
-        "`experiments/published.toml`. Ours is mean +- standard deviation over training seeds, n of them; exact rows",
-        "have no seeds. Published numbers that the paper's text did not confirm are marked.",
+        "`experiments/published.toml`. Ours is mean +- standard deviation over training seeds, n of them, or the few",
+        "values where their deviation exceeds their mean; exact rows have no seeds. Published numbers that the paper's",
+        'text did not confirm are marked. "At x of y steps": y is the published schedule, or where none is published',
+        "that of our budget `paper`. A budget is too small where ours disagrees before that; which way it points until",
+        "then is said beside it. Time is that of the part of the target that fills the row, with all of its rows.",
         "",
         *_table(("paper", "headline", "published", "ours", "verdict", "time", "all its rows"), _front(folder)),
         "",
@@ -79,10 +83,10 @@ def _front(folder: Path) -> list[list[str]]:
         rows = results.best(_rows(target, folder))
         name = f"{target}.{published.headline(target)}"
         row = next(row for row in rows if row["id"] == name)
-        entry = published.entries()[target][published.headline(target)]
-        verdicts = [_verdict(row).partition(":")[0] for row in rows]
+        entries = published.entries()[target]
+        verdicts = [_verdict(r, entries[r["id"].partition(".")[2]]).partition(":")[0] for r in rows]
         counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
-        cells = _cells(row, entry)
+        cells = _cells(row, entries[published.headline(target)])
         found.append(
             [
                 cells["paper"],
@@ -107,17 +111,27 @@ def _rows(target: str, folder: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (list(known).index(row["id"]), results.ORDER.index(row["budget"])))
 
 
-def _verdict(row: Mapping[str, Any]) -> str:
-    target, _, name = row["id"].partition(".")
-    if row["rule_sha256"] != published.entries()[target][name].sha256:
+def _verdict(row: Mapping[str, Any], entry: Entry) -> str:
+    if row["rule_sha256"] != entry.sha256:
         return "not comparable: its rule has changed since, run it again"
+    if entry.status == "V" and row["verdict"] == "reproduced":
+        return "agrees with a computation of our own"
     return str(row["verdict"])
 
 
-def _early(verdict: str, steps: int, schedule: int | None) -> str:
-    """What an agreement before the published schedule's end is to be read with."""
-    early = verdict in ("reproduced", "claim holds") and schedule is not None and steps < schedule
-    return f" at {steps:,} of {schedule:,} steps" if early else ""
+def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
+    """What a verdict before the published schedule's end is to be read with: nothing after it."""
+    if entry.steps is None or row["steps"] >= entry.steps:
+        return ""
+    if verdict in ("reproduced", "claim holds"):
+        return f" at {row['steps']:,} of {entry.steps:,} steps"
+    if verdict.startswith("budget too small") and entry.rule and row["ours"]:
+        contrary = entry.rule.opposite()
+        if contrary and contrary.holds(row["ours"]["values"], entry.value):
+            return "; so far the other way"
+        if contrary:
+            return f"; so far undecided by {row['ours']['n']} seeds"
+    return ""
 
 
 def _target(target: str, folder: Path) -> list[str]:
@@ -134,8 +148,8 @@ def _target(target: str, folder: Path) -> list[str]:
     for row, cell in zip(rows, cells, strict=True):
         entry = entries[row["id"].partition(".")[2]]
         rule = f"{entry.rule.text()}: {entry.rule.because}" if entry.rule else "none"
-        details.append([cell["item"], cell["metric"], entry.protocol, rule, entry.splits, row["note"]])
-    lines += _table(("item", "metric", "protocol", "agrees when", "splits", "note"), _distinct(details))
+        details.append([cell["paper"], cell["item"], cell["metric"], entry.protocol, rule, entry.splits, row["note"]])
+    lines += _table(("paper", "item", "metric", "protocol", "agrees when", "splits", "note"), _distinct(details))
     lines += ["", "</details>", "", *_provenance(rows)]
     return lines
 
@@ -173,26 +187,31 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     said = row["published"]
-    theirs = "a claim" if said is None else _number(said["value"], said["error"])
-    if said is not None and said["status"] != "C":
-        theirs += f" [{said['status']}]"
+    if said is None:
+        theirs = "a claim" if entry.rule else "-"
+    else:  # as it was printed, not rounded to anything
+        theirs = f"{said['value']}" if said["error"] is None else f"{said['value']} +- {said['error']}"
+        theirs += "" if said["status"] == "C" else f" [{said['status']}]"
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:
         mine = "-"
+    elif row["seeds"] and ours["n"] <= FEW and ours["sd"] > abs(ours["mean"]):
+        mine = ", ".join(f"{v:.3g}" for v in ours["values"])
     elif row["seeds"]:
         mine = f"{_number(ours['mean'], ours['sd'])} (n = {ours['n']})"
     else:
         mine = _plain(ours["mean"])
+    verdict = _verdict(row, entry)
     if failed:
         mine += f"; {len(failed)} of {len(failed) + len(row['seeds'])} seeds failed"
     return {
-        "paper": row["paper"],
-        "item": row["item"],
-        "data": row["dataset"],
-        "metric": row["metric"],
+        "paper": entry.paper,
+        "item": entry.item,
+        "data": entry.dataset,
+        "metric": entry.metric,
         "published": theirs,
         "ours": mine,
-        "verdict": _verdict(row) + _early(_verdict(row), row["steps"], entry.steps),
+        "verdict": verdict + _remark(verdict, row, entry),
         "budget": row["budget"],
         "steps": f"{row['steps']:,}" if row["steps"] else "-",
         "time": _duration(row["wall_seconds"]) if row["budget"] != "none" else "-",

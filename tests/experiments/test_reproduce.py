@@ -151,6 +151,10 @@ def test_merging_keeps_other_budgets_and_says_what_was_not_run(tmp_path, monkeyp
     found = results.read("gan", tmp_path)
     assert [(r["id"], r["budget"]) for r in found] == [("gan.a", "paper"), ("gan.a", "cpu"), ("gan.b", "none")]
     assert [r["budget"] for r in results.best(found)] == ["paper", "none"]
+    reworded = {name: dataclasses.replace(entry, paper="P", sha256=entry.sha256) for name, entry in ENTRIES.items()}
+    monkeypatch.setattr(published, "entries", lambda: {"gan": reworded})
+    results.merge("gan", [], tmp_path)
+    assert {r["paper"] for r in results.read("gan", tmp_path)} == {"P"}  # a text, which judges nothing
     again = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
     results.merge("gan", [again], tmp_path)
     assert [r["budget"] for r in results.read("gan", tmp_path)] == ["paper", "cpu", "cpu"]
@@ -214,10 +218,36 @@ def test_a_folder_knows_the_commits_at_which_it_was_worked_on(tmp_path):
     assert part.beside("trainings").commits == ["a", "c"] and part.commits == ["b", "c", "a"]
 
 
-def test_an_agreement_before_the_published_end_says_so():
-    assert report._early("claim holds", 1000, 2000) == " at 1,000 of 2,000 steps"
-    assert report._early("claim holds", 2000, 2000) == report._early("reproduced", 10, None) == ""
-    assert report._early("not reproduced", 1000, 2000) == report._early("not comparable: x", 1000, 2000) == ""
+def test_a_verdict_before_the_published_end_says_which_way_it_points():
+    def remark(verdict, values, steps, kind="above"):
+        entry = dataclasses.replace(ENTRIES["a"], steps=2000, rule=published.Rule(kind, 0.0, "b"))
+        return report._remark(verdict, {"steps": steps, "ours": {"values": values, "n": len(values)}}, entry)
+
+    assert remark("claim holds", [1.0, 1.1, 1.2], 1000) == " at 1,000 of 2,000 steps"
+    assert remark("claim holds", [1.0, 1.1, 1.2], 2000) == ""
+    early = "budget too small: 1,000 of 2,000 steps"
+    assert remark(early, [-1.0, -1.1, -1.2], 1000) == "; so far the other way"
+    assert remark(early, [-1.0, 3.0, 1.2], 1000) == "; so far undecided by 3 seeds"
+    assert remark(early, [1.0, 1.1, 1.2], 1000, "below") == "; so far the other way"
+    assert remark(early, [-1.0, -1.1], 1000, "at_least") == ""
+    assert remark("not reproduced", [1.0], 1000) == remark("not comparable: x", [1.0], 1000) == ""
+
+
+def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown():
+    row = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
+    for entry, theirs in ((ENTRIES["b"], "a claim"), (dataclasses.replace(ENTRIES["b"], rule=None), "-")):
+        assert report._cells({**row, "published": None}, entry)["published"] == theirs
+    assert report._cells(row, ENTRIES["b"])["ours"] == "2.0 +- 1.0 (n = 3)"
+    lost = results.row(ENTRIES["b"], measured([145.0, 147.5, -279.4]), budget="cpu", provenance=PROVENANCE)
+    assert report._cells(lost, ENTRIES["b"])["ours"] == "145, 148, -279"
+    said = {**row, "published": {"value": 27.59, "error": 1.42, "status": "M"}}
+    assert report._cells(said, ENTRIES["b"])["published"] == "27.59 +- 1.42 [M]"
+    ours = dataclasses.replace(ENTRIES["a"], status="V")
+    agrees = results.row(ours, measured([225.0, 226.0, 227.0]), budget="cpu", provenance=PROVENANCE)
+    assert report._cells(agrees, ours)["verdict"] == "agrees with a computation of our own"
+    assert report._cells(agrees, dataclasses.replace(ours, sha256="x"))["verdict"].startswith(
+        "not comparable: its rule"
+    )
 
 
 def test_a_training_without_a_finished_seed_has_an_empty_curve():

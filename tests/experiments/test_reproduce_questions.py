@@ -25,9 +25,20 @@ def _ask(answer):
 def test_every_number_is_a_published_row(question):
     named = [field for _, field, _, _ in string.Formatter().parse(question.answer) if field]
     assert named
+    assert all(row in published.entries()[question.target] for row in question.rows)
+    assert ("most" in named) == bool(question.rows)
     for field in named:
-        target, row = field.split(".")[:2]
-        assert row in published.entries()[target]
+        if field != "most":
+            target, row = field.split(".")[:2]
+            assert row in published.entries()[target]
+
+
+def test_the_largest_of_several_rows(tmp_path):
+    _write(tmp_path, table1=[200.0, 210.0, 220.0], real=[242.0], other=None)
+    question = Question("?", "at most {most:.0f}", "", "gan", ("table1", "real"))
+    assert questions.answer(question, tmp_path) == "at most 242"
+    question = Question("?", "at most {most:.0f}", "", "gan", ("real", "other"))
+    assert questions.answer(question, tmp_path).startswith("Not measured yet")
 
 
 def test_numbers_are_means_and_deviations(tmp_path):

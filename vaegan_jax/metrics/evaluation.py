@@ -101,9 +101,14 @@ def _finite(value: float) -> float | None:
 
 
 def number(value: float, spread: float) -> str:
-    """`98.61 +- 0.24`: the spread with two digits, the value with as many decimals; without a spread four digits."""
+    """`98.61 +- 0.24`: the spread with two digits, the value with as many decimals; without a spread four digits.
+
+    Where both are below 1e-3 they are `3.2e-09 +- 4.0e-09`.
+    """
     if not math.isfinite(spread) or spread == 0:
         return f"{value:.4g}"
+    if max(abs(value), spread) < 1e-3:
+        return f"{value:.1e} +- {spread:.1e}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
     return f"{value:.{decimals}f} +- {spread:.{decimals}f}"
 
