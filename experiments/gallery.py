@@ -96,6 +96,20 @@ def _one(workdir: Path) -> tuple[np.ndarray, dict[str, Any]]:
     return samples[:SHOWN], row
 
 
+NAMES = {
+    "elbo": "ELBO",
+    "kl": "KL",
+    "log_likelihood": "E log p(x given z)",
+    "d_real": "D(x)",
+    "d_fake": "D(G(z))",
+    "wasserstein": "real less fake output",
+    "llike": "L_llike",
+    "prior": "L_prior",
+    "pixel_error": "squared error a pixel",
+}
+"""Metrics as the papers have them."""
+
+
 def table(result: dict[str, Any]) -> str:
     """Markdown: a line a run."""
     lines = [
@@ -103,7 +117,7 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        test = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in row["test"].items())
+        test = ", ".join(f"{NAMES.get(name, name.replace('_', ' '))} {value:.4g}" for name, value in row["test"].items())
         found = row["samples"]
         ratio = "-" if found["distance_ratio"] is None else f"{found['distance_ratio']:.2f}"
         judged = f"{found['classes']}, {found['largest_share']:.0%}, {ratio}"

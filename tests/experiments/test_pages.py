@@ -87,7 +87,7 @@ def test_the_gallery_shows_runs_side_by_side(tmp_path, capsys):
     assert Image.open(tmp_path / "g" / "samples.png").size == (2 * (6 * 9 + 1) + 14, 26 + 6 * 9 + 1)
     row = json.loads((tmp_path / "g" / "mnist.json").read_text())["rows"][0]
     assert (row["steps"], row["seeds"], row["epochs"]) == (3, [0], pytest.approx(300 / 1541))
-    assert f"elbo {row['test']['elbo']:.4g}" in rows[1] and f"{row['samples']['classes']}, " in rows[1]
+    assert f"ELBO {row['test']['elbo']:.4g}" in rows[1] and f"{row['samples']['classes']}, " in rows[1]
     assert gallery.main(["--out", str(tmp_path / "g"), str(tmp_path / "nothing")]) == 1
     assert "no config.json" in capsys.readouterr().err
     assert gallery.main(runs) == 1
