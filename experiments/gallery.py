@@ -117,7 +117,8 @@ def table(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        test = ", ".join(f"{NAMES.get(name, name.replace('_', ' '))} {value:.4g}" for name, value in row["test"].items())
+        named = {NAMES.get(name, name.replace("_", " ")): value for name, value in row["test"].items()}
+        test = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
         found = row["samples"]
         ratio = "-" if found["distance_ratio"] is None else f"{found['distance_ratio']:.2f}"
         judged = f"{found['classes']}, {found['largest_share']:.0%}, {ratio}"

@@ -69,7 +69,8 @@ def blur(job: Job) -> Outcome:
     _draw(job, radial_power(real), spectra)
     caption = (
         "Are samples of a VAE blurred? Power of samples over that of test images, ring by ring of spatial frequency: "
-        "below 1 detail is missing, above 1 it is more than images have. Mean and range over seeds."
+        "below 1 detail is missing, above 1 it is more than images have. Geometric mean and range over "
+        "seeds; the dotted line is where high frequencies begin."
     )
     return Outcome(rows, [Table(title, ("of", "share", "over that of test images"), lines)], {"blur.png": caption})
 
@@ -82,10 +83,12 @@ def _draw(job: Job, real: np.ndarray, spectra: dict[str, list[np.ndarray]]) -> N
     for name, found in spectra.items():
         if found:
             values = np.stack(found)[:, rings] / real[rings]
-            draw.band(axes, at, values, COLOURS[name], name, marker="o", markersize=3)
+            draw.band(axes, at, values, COLOURS[name], name, log=True, marker="o", markersize=3)
     axes.axhline(1, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.axvline(CUTOFF, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.set(yscale="log", xlabel="cycles a pixel", ylabel="power over that of test images", xlim=(0, 0.51))
+    axes.set_yticks([0.1, 0.2, 0.5, 1, 2], ["0.1", "0.2", "0.5", "1", "2"])
+    axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
     plots.clean(axes)
     plots.render(figure, job.figures / "blur.png")

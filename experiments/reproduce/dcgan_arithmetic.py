@@ -9,14 +9,12 @@ import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from scipy.stats import norm
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw, samples, vaegan_draw
+from experiments.reproduce import draw, inversion, samples, vaegan_draw
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
-from vaegan_jax import adversarial, gan, plots
+from vaegan_jax import adversarial, gan
 
 EXEMPLARS = 3
 ROWS = 10  # pairs of classes that are drawn
@@ -54,16 +52,9 @@ class Pool:
         return [bold, thin, other, bold - thin + other]
 
 
-def images(config: gan.Config, state: Any, z: np.ndarray, block: int = 500) -> np.ndarray:
-    """G(z) for z [N, K] within the uniform prior's cube, to which it is cut: [N, H, W, C]."""
-    u = norm.ppf((np.clip(z / config.prior_scale, -0.9999, 0.9999) + 1) / 2).astype(np.float32)
-    blocks = [np.resize(u[i : i + block], (block, u.shape[1])) for i in range(0, len(u), block)]
-    return np.concatenate([np.asarray(gan.decode_standard(config, state, jnp.asarray(b))) for b in blocks])[: len(u)]
-
-
 def pool(config: gan.Config, state: Any, network: Any, seed: int, n: int) -> Pool:
     z = np.asarray(adversarial.draw_latents(config, jax.random.key(seed), n))
-    label, ink = judged(network, images(config, state, z))
+    label, ink = judged(network, inversion.images(config, state, z))
     C = network.probabilities(np.zeros((1, *state.shape), np.float32), progress=False).shape[1]
     median = np.array([np.median(ink[label == c]) if (label == c).any() else np.inf for c in range(C)])
     return Pool(z, label, ink, median)
@@ -105,7 +96,7 @@ def arithmetic(job: Job) -> Outcome:
             for _ in range(rounds):
                 z, wanted = sums(found, exemplars, rng, EXEMPLARS)  # of the same pairs
                 if len(z):
-                    label, ink = judged(network, images(one.config(), state, scale * z))
+                    label, ink = judged(network, inversion.images(one.config(), state, scale * z))
                     hits.append(((label == wanted) & (ink > found.median[wanted])).mean())
             rates[kind].append(float(np.mean(hits)) if hits else 0.0)
         smooth.append(_smoothness(job, one, state, found, network))
@@ -164,9 +155,9 @@ def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any) -
     if not len(rows_a):
         return 0.0, 0.0, 0.0
     a, b = found.z[rows_a], found.z[rows_b]
-    ends = [images(one.config(), state, z) for z in (a, b)]
-    plain = images(one.config(), state, found.z[: len(a)])
-    seen = (images(one.config(), state, (a + b) / 2), (ends[0] + ends[1]) / 2, plain)
+    ends = [inversion.images(one.config(), state, z) for z in (a, b)]
+    plain = inversion.images(one.config(), state, found.z[: len(a)])
+    seen = (inversion.images(one.config(), state, (a + b) / 2), (ends[0] + ends[1]) / 2, plain)
     middle, pixels, chance = (float(network.probabilities(x, progress=False).max(axis=1).mean()) for x in seen)
     return middle, pixels, chance
 
@@ -183,16 +174,12 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
         a, b = pairs[i]
         z = found.terms(a, b, EXEMPLARS, rng)
         near = z[-1] + rng.uniform(-NOISE, NOISE, (8, config.latents))
-        page.append((f"{a} to {b}", images(config, state, np.concatenate([np.array(z), near]))))
+        page.append((f"{a} to {b}", inversion.images(config, state, np.concatenate([np.array(z), near]))))
     titles = ("bold a", "thin a", "thin b", "sum")
     page = page or [("no class has enough exemplars", np.zeros((1, *state.shape)))]
     vaegan_draw.panels(page, job.figures / "arithmetic.png", columns=12, titles=titles)
 
-    def decode(u: Any) -> Any:
-        return gan.decode_standard(config, state, u)
-
-    ends = np.asarray(jax.random.normal(jax.random.key(1), (2, 5, config.latents)))
-    plots.interpolation(decode, ends[0], ends[1], path=job.figures / "interpolation.png")
+    inversion.lines(config, state, jax.random.key(1), job.figures / "interpolation.png")
 
 
 PARTS = (

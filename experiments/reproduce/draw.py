@@ -12,12 +12,18 @@ SHADES = ("#8fb8de", "#4b86c2", "#153e6f")
 """Of one quantity at several times, early to late."""
 
 
-def band(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str = "", **style: Any) -> None:
-    """Values [S, T] at x [T]: their mean over seeds as a line, lowest to highest as a band; nothing of no seeds."""
+def band(
+    axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str = "", *, log: bool = False, **style: Any
+) -> None:
+    """Values [S, T] at x [T]: their mean over seeds as a line, lowest to highest as a band; nothing of no seeds.
+
+    log: the geometric mean, for a logarithmic axis, on which the other one is the largest seed's.
+    """
     v = np.asarray(values, np.float64)
     if not len(v):
         return
-    axes.plot(x, v.mean(axis=0), color=color, label=label or None, **({"linewidth": 1.5} | style))
+    middle = np.exp(np.log(v).mean(axis=0)) if log else v.mean(axis=0)
+    axes.plot(x, middle, color=color, label=label or None, **({"linewidth": 1.5} | style))
     if len(v) > 1:
         axes.fill_between(x, v.min(axis=0), v.max(axis=0), color=color, alpha=0.2, linewidth=0)
 
@@ -35,7 +41,7 @@ def points(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str, m
 
 def seeds(figure: Any, n: int) -> None:
     """Says in the corner what line and band are."""
-    text = f"mean of {n} seeds; bands and bars: lowest to highest"
+    text = f"mean of {n} seeds (geometric where an axis is logarithmic); bands and bars: lowest to highest"
     figure.supxlabel(text, fontsize=8, color="0.4", x=0.99, ha="right")
 
 

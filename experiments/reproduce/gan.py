@@ -16,7 +16,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from experiments.reproduce import draw, results
+from experiments.reproduce import draw, inversion, results
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from experiments.reproduce.pca import rows
 from vaegan_jax import gan, metrics, plots
@@ -208,7 +208,7 @@ def table1(job: Job) -> Outcome:
         "table1.png": "Parzen log-likelihood of the first 1,000 validation images against steps (500 to an epoch), "
         f"a line each of {len(values)} seeds; the dotted line is the paper's test value.",
         "figure2.png": "Figure 2: samples of the first seed, and below each its nearest training image.",
-        "figure3.png": "Figure 3: lines between two latents, first seed.",
+        "figure3.png": "Figure 3: straight lines between two z, first seed.",
     }
     columns = ("model", "published, nats", "ours, one a seed")
     title = "Table 1, MNIST: +- is the standard error over test images. Below, what the protocol says of no generator."
@@ -249,11 +249,7 @@ def _draw_samples(job: Job, trained: Trained, train: Dataset) -> None:
     near = nearest(samples.reshape(20, -1), rows(train.x))[1][:, 0]
     plots.nearest(samples, train.x[near] / np.float32(255), job.figures / "figure2.png")
 
-    def decode(u: Any) -> Any:
-        return gan.decode_standard(config, state, u)
-
-    ends = np.asarray(jax.random.normal(jax.random.key(1), (2, 5, config.latents)))
-    plots.interpolation(decode, ends[0], ends[1], path=job.figures / "figure3.png")
+    inversion.lines(config, state, jax.random.key(1), job.figures / "figure3.png")
 
 
 PARTS = (

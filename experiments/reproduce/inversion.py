@@ -1,15 +1,34 @@
-"""The code of an image under a generator that has no encoder: descent on the squared error, from several starts."""
+"""Latents of a generator: the image of one, lines between two, and the code of an image, which needs a search."""
 
 import functools
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from scipy.stats import norm
+
+from vaegan_jax import adversarial, gan, plots
 
 STARTS = 8
 BLOCK = 50  # images a program
+
+
+def images(config: gan.Config, state: Any, z: np.ndarray, block: int = 500) -> np.ndarray:
+    """G(z) for z [N, K] on the prior's own scale, a uniform one's cut to its cube: [N, H, W, C] in [0, 1]."""
+    z = np.asarray(z, np.float64) / config.prior_scale
+    u = norm.ppf((np.clip(z, -0.9999, 0.9999) + 1) / 2) if config.prior == "uniform" else z
+    u = u.astype(np.float32)
+    blocks = [np.resize(u[i : i + block], (block, u.shape[1])) for i in range(0, len(u), block)]
+    return np.concatenate([np.asarray(gan.decode_standard(config, state, jnp.asarray(b))) for b in blocks])[: len(u)]
+
+
+def lines(config: gan.Config, state: Any, key: jax.Array, path: Path, n: int = 5) -> None:
+    """Draws n straight lines between two latents of the prior."""
+    a, b = (np.asarray(adversarial.draw_latents(config, k, n)) for k in jax.random.split(key))
+    plots.interpolation(functools.partial(images, config, state), a, b, path=path)
 
 
 def invert(

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.reproduce import vae_rate, vaegan_draw
 from experiments.reproduce.job import Job, Outcome, Part, says
 from experiments.reproduce.vae_fig2 import FREY, config, steps
 from vaegan_jax import plots, vae
@@ -24,12 +25,15 @@ def pictures(job: Job) -> Outcome:
         plots.manifold(decoders[2], job.figures / "figure4.png")
         drawn["figure4.png"] = (
             "Figure 4, MNIST: the manifold of a two-dimensional code, the unit square through the "
-            "Gaussian's inverse distribution function."
+            f"Gaussian's inverse distribution function; {_after(job)}."
         )
     if decoders:
-        blocks = [decode(jax.random.normal(jax.random.key(0), (20, k))) for k, decode in decoders.items()]
-        plots.grid(np.concatenate(blocks), job.figures / "figure5.png", columns=20, scale=1)
-        drawn["figure5.png"] = f"Figure 5: the decoder's means at draws of the prior; rows: {(*decoders,)} latents."
+        blocks = [
+            (f"{k} latents", np.asarray(decode(jax.random.normal(jax.random.key(0), (40, k)))))
+            for k, decode in decoders.items()
+        ]
+        vaegan_draw.panels(blocks, job.figures / "figure5.png", columns=20, scale=1)
+        drawn["figure5.png"] = f"Figure 5: the decoder's means at draws of the prior, not selected; {_after(job)}."
     return Outcome({}, figures=drawn)
 
 
@@ -38,12 +42,18 @@ def frey(job: Job) -> Outcome:
     decode = _decoder(job, "latents2", FREY.config(2), job.load("frey_faces"))
     if decode is None:
         return Outcome({})
-    plots.manifold(decode, job.figures / "figure4_frey.png")
-    return Outcome({}, figures={"figure4_frey.png": "Figure 4, Frey faces: the manifold of a two-dimensional code."})
+    plots.manifold(decode, job.figures / "figure4_frey.png", scale=2)
+    caption = f"Figure 4, Frey faces: the manifold of a two-dimensional code; {_after(job)}."
+    return Outcome({}, figures={"figure4_frey.png": caption})
+
+
+def _after(job: Job) -> str:
+    return f"after {steps(job.budget):,} steps, first seed"
 
 
 def _decoder(job: Job, name: str, config: vae.Config, train: Dataset) -> Callable[[Any], Any] | None:
     """E[x | z] of the first seed's training; None if it diverged."""
+    config = vae_rate.chosen(job, name, vae, config, train)
     one = job.fit(name, vae, config, train, steps=steps(job.budget), seeds=job.seeds[:1])
     return functools.partial(vae.decode, one.config(), one.state(one.seeds[0])) if one.seeds else None
 

@@ -32,7 +32,9 @@ def chosen(
     said = {rate: value for rate, value in job.kept(f"{name}-rates", reached).items() if value is not None}
     if not said:
         raise ValueError(f"{name} diverges within {steps} steps at every rate of {', '.join(map(str, RATES))}.")
-    return at_rate(config, float(max(said, key=lambda rate: said[rate])))
+    best = max(said, key=lambda rate: said[rate])
+    job.say(f"{name}: Adagrad's rate is {best}")
+    return at_rate(config, float(best))
 
 
 def at_rate(config: Any, rate: float) -> Any:

@@ -164,11 +164,11 @@ def _draw(job: Job, lines: dict[str, list[dict[str, np.ndarray]]], slopes: np.nd
         ("d_slope", draw.RED, r"$|dD/dx|$"), ("log_slope", draw.BLUE, r"$|d\,\log(1-D)/dx|$"),
     ):  # fmt: skip
         right.plot(X, np.maximum(best[name], floor), color=color, linewidth=0.8, linestyle="--")
-        draw.band(right, X, np.stack([np.maximum(line[name], floor) for line in lines["gan"]]), color, label)
-    draw.band(right, X, slopes, draw.CYAN, r"$|df/dx|$, critic")
+        draw.band(right, X, np.stack([np.maximum(line[name], floor) for line in lines["gan"]]), color, label, log=True)
+    draw.band(right, X, slopes, draw.CYAN, r"$|df/dx|$, critic", log=True)
     right.set(xlabel="x", xlim=(-8, 8), yscale="log", ylim=(floor, 1e3))
     right.legend(frameon=False, fontsize=8, loc="lower center")
-    left.set_title("nets trained to convergence", fontsize=10, loc="left")
+    left.set_title("densities, and what the nets say", fontsize=10, loc="left")
     right.set_title("size of the gradient", fontsize=10, loc="left")
     for axes in (left, right):
         plots.clean(axes)

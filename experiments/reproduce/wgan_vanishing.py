@@ -208,7 +208,8 @@ def _draw(job: Job, at: np.ndarray, curves: Mapping[str, Mapping[str, np.ndarray
     }
     for axes, (metric, title) in zip(panels, shown.items(), strict=True):
         for (name, curve), color in zip(curves.items(), draw.SHADES[len(draw.SHADES) - len(curves) :], strict=True):
-            draw.band(axes, at, curve[metric], color, f"after {name}")
+            values = np.maximum(curve[metric], np.finfo(np.float32).tiny)
+            draw.band(axes, at, values, color, f"after {name}", log=metric != "accuracy")
         axes.set(xlabel="discriminator iterations", yscale="linear" if metric == "accuracy" else "log")
         axes.set_title(title, fontsize=10, loc="left")
         axes.xaxis.set_major_formatter(lambda s, _: plots.thousands(s))

@@ -14,6 +14,7 @@ from experiments.reproduce import (
     dcgan_features,
     dcgan_models,
     dcgan_nearest,
+    inversion,
     job,
     published,
     results,
@@ -110,8 +111,8 @@ def test_images_are_those_of_the_priors_latents(key):
     config = dcgan_models.small(SimpleNamespace(budget="smoke"), gan.dcgan())
     state = gan.init(config, key, (8, 8, 1))
     z = np.array([[0.3] * config.latents, [-0.5] * config.latents, [2.0] * config.latents], np.float32)
-    found = dcgan_arithmetic.images(config, state, z, block=2)
-    inside = dcgan_arithmetic.images(config, state, np.clip(z, -1, 1), block=3)
+    found = inversion.images(config, state, z, block=2)
+    inside = inversion.images(config, state, np.clip(z, -1, 1), block=3)
     np.testing.assert_allclose(found, inside, rtol=1e-4, atol=1e-6)
     assert found.shape == (3, 8, 8, 1) and np.abs(found[0] - found[1]).max() > 1e-4
 
