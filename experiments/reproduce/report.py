@@ -115,7 +115,7 @@ def _verdict(row: Mapping[str, Any], entry: Entry) -> str:
     if row["rule_sha256"] != entry.sha256:
         return "not comparable: its rule has changed since, run it again"
     if entry.status == "V" and row["verdict"] == "reproduced":
-        return "agrees with a computation of our own"
+        return "agreed with our own computation"
     return str(row["verdict"])
 
 

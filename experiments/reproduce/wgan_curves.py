@@ -32,8 +32,8 @@ def follows(at: np.ndarray, curve: np.ndarray, judged: np.ndarray, distance: np.
 
     0 for a curve that is constant, as it tells nothing.
     """
-    found = [spearmanr(c[np.searchsorted(at, judged)], d).statistic for c, d in zip(curve, distance, strict=True)]
-    return [0.0 if np.isnan(rho) else float(rho) for rho in found]
+    pairs = [(c[np.searchsorted(at, judged)], d) for c, d in zip(curve, distance, strict=True)]
+    return [float(spearmanr(c, d).statistic) if np.ptp(c) and np.ptp(d) else 0.0 for c, d in pairs]
 
 
 def falls(at: np.ndarray, curve: np.ndarray, judged: np.ndarray) -> list[float]:

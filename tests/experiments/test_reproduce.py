@@ -244,7 +244,7 @@ def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown
     assert report._cells(said, ENTRIES["b"])["published"] == "27.59 +- 1.42 [M]"
     ours = dataclasses.replace(ENTRIES["a"], status="V")
     agrees = results.row(ours, measured([225.0, 226.0, 227.0]), budget="cpu", provenance=PROVENANCE)
-    assert report._cells(agrees, ours)["verdict"] == "agrees with a computation of our own"
+    assert report._cells(agrees, ours)["verdict"] == "agreed with our own computation"
     assert report._cells(agrees, dataclasses.replace(ours, sha256="x"))["verdict"].startswith(
         "not comparable: its rule"
     )
