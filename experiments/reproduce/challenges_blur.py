@@ -70,7 +70,7 @@ def blur(job: Job) -> Outcome:
     caption = (
         "Are samples of a VAE blurred? Power of samples over that of test images, ring by ring of spatial frequency: "
         "below 1 detail is missing, above 1 it is more than images have. Geometric mean and range over "
-        "seeds; the dotted line is where high frequencies begin."
+        "seeds; high frequencies begin at the vertical line."
     )
     return Outcome(rows, [Table(title, ("of", "share", "over that of test images"), lines)], {"blur.png": caption})
 

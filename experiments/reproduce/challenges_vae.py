@@ -103,7 +103,7 @@ def _draw_width(job: Job, widths: tuple[int, ...], found: Mapping[int, Numbers])
     left.set(xscale="log", xlabel="latents", ylabel="bound, nats")
     right.plot(widths, widths, color=draw.GREY, linewidth=0.8)
     counts = _matrix([found[k] for k in widths], "active")
-    draw.band(right, widths, counts, draw.GREEN, "active", marker="o", markersize=3.5)
+    draw.band(right, widths, counts, draw.GREEN, "active", log=True, marker="o", markersize=3.5)
     right.set(xscale="log", yscale="log", xlabel="latents", ylabel="active units")
     for axes in (left, right):
         axes.set_xticks(widths, [str(k) for k in widths])

@@ -41,7 +41,7 @@ def points(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str, m
 
 def seeds(figure: Any, n: int) -> None:
     """Says in the corner what line and band are."""
-    text = f"mean of {n} seeds (geometric where an axis is logarithmic); bands and bars: lowest to highest"
+    text = f"mean of {n} seeds (geometric where the vertical axis is logarithmic); bands and bars: lowest to highest"
     figure.supxlabel(text, fontsize=8, color="0.4", x=0.99, ha="right")
 
 

@@ -159,7 +159,7 @@ class Job:
 
     @property
     def commits(self) -> list[str]:
-        """Those at which this folder, and what it shares, was worked on; the first is where it was begun."""
+        """Those at which this folder was worked on, where it was begun first, and those of folders that it shares."""
         return json.loads(self._worked.read_text()) if self._worked.exists() else []
 
     def beside(self, name: str) -> "Job":

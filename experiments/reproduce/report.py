@@ -127,6 +127,8 @@ def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
         return f" at {row['steps']:,} of {entry.steps:,} steps"
     if verdict.startswith("budget too small") and entry.rule and row["ours"]:
         contrary = entry.rule.opposite()
+        if entry.rule.holds(row["ours"]["values"], entry.value):  # but a seed failed
+            return ""
         if contrary and contrary.holds(row["ours"]["values"], entry.value):
             return "; so far the other way"
         if contrary:

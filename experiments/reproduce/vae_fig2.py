@@ -117,7 +117,7 @@ def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome
     caption = (
         f"Figure 2, {panels.title}: the bound against training samples seen (batch 100), mean and range over seeds, "
         "full lines on test images, dotted on training images. The paper's axes go from "
-        f"{panels.limits[0]} to {panels.limits[1]} and to 1e8 samples; a curve that is not seen lies below ours."
+        f"{panels.limits[0]} to {panels.limits[1]} and to 1e8 samples; a curve that leaves ours lies below."
     )
     return Outcome(found, [Table(title, columns, lines)], {f"{panels.prefix}.png": caption})
 

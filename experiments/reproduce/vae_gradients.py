@@ -45,7 +45,10 @@ def gradients(job: Job) -> Outcome:
     curves = {name: trained.curve(f"variance_{name}")[1] for name in names}
     score, sampled = (curves[name] / curves["reparameterised"] for name in ("score", "a"))
     of_bound = curves["bound_a"] / curves["bound_b"]
-    lines = [[f"{step:,}", *(draw.spread(c[:, i]) for c in curves.values())] for i, step in enumerate(marks)]
+    lines = [
+        [f"{step:,}", *(draw.spread(c[:, i]) for c in curves.values())]
+        for i, step in enumerate(marks if trained.seeds else ())
+    ]
     title = (
         f"Total variance over {draws} draws of z, one batch of 100, mean +- sd over seeds: of the encoder's gradient, "
         "and of the batch's mean bound (nats squared)."

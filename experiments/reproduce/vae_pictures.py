@@ -52,7 +52,7 @@ def _after(job: Job) -> str:
 
 
 def _decoder(job: Job, name: str, config: vae.Config, train: Dataset) -> Callable[[Any], Any] | None:
-    """E[x | z] of the first seed's training; None if it diverged."""
+    """E[x | z] of the first seed's training; None if that diverged after the rate was chosen."""
     config = vae_rate.chosen(job, name, vae, config, train)
     one = job.fit(name, vae, config, train, steps=steps(job.budget), seeds=job.seeds[:1])
     return functools.partial(vae.decode, one.config(), one.state(one.seeds[0])) if one.seeds else None

@@ -21,9 +21,8 @@ def chosen(
         found: dict[str, float | None] = {}
         for rate in RATES:
             one = job.fit(
-                f"{name}-rate-{rate}", algorithm, at_rate(config, rate), dataset, steps=steps, seeds=job.seeds[:1],
-                log_every=max(1, steps // 100),
-            )  # fmt: skip
+                f"{name}-rate-{rate}", algorithm, at_rate(config, rate), dataset, steps=steps, seeds=job.seeds[:1]
+            )
             curves = [one.curve(metric) for metric in objective]
             late = curves[0][0] > steps // 2
             found[str(rate)] = float(sum(values[0, late].mean() for _, values in curves)) if one.seeds else None

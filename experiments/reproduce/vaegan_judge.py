@@ -121,7 +121,7 @@ def numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> 
     few_*: of_reconstructions of the first few(budget) by the best code of each (see inversion), of those in SOUGHT.
     Kept beside the trainings, with the first SHOWN reconstructions, by the encoder where there is one.
     """
-    name = f"{judge.test.name}-{model}-{seed}.numbers"
+    name = f"{judge.test.name}-{model}-{seed}.sought"
     found: dict[str, float] = models.shared(job).kept(name, lambda: _numbers(job, judge, model, trained, seed))
     return found
 

@@ -1,4 +1,4 @@
-"""Figures 3 to 7 are of six trainings: three generators, each by WGAN and by GAN, against DCGAN's critic.
+"""Figures 3 to 7 are of eight trainings: three generators against DCGAN's critic and MLPs on both sides, each twice.
 
 All parts that need one share it: it lies in `cells` beside their folders, and its time counts to the part that ran it.
 """

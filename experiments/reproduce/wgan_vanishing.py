@@ -106,7 +106,7 @@ def run(job: Job) -> Outcome:
         return Measured(each, seeds, failed, steps=steps, config=config, data=(data, test), note=note)
 
     def one_by_one(values: Mapping[str, Sequence[float]]) -> str:
-        return ", ".join(f"{draw.spread(v)} after {name}" for name, v in values.items())
+        return ", ".join(f"{draw.spread(v, 4)} after {name}" for name, v in values.items())
 
     orders = {n: _orders(c["saturating_norm"]) for n, c in curves.items()}
     quickest = {n: [first(at, a) for a in c["accuracy"]] for n, c in curves.items()}
@@ -138,7 +138,7 @@ def run(job: Job) -> Outcome:
         ),
         [
             [
-                n, draw.spread(quickest[n]), draw.spread(c["cost"][:, -1]), draw.spread(orders[n]),
+                n, draw.spread(quickest[n], 4), draw.spread(c["cost"][:, -1]), draw.spread(orders[n]),
                 draw.spread(norms[n]), draw.spread(variances[n]),
             ]
             for n, c in curves.items()

@@ -230,6 +230,7 @@ def test_a_verdict_before_the_published_end_says_which_way_it_points():
     assert remark(early, [-1.0, 3.0, 1.2], 1000) == "; so far undecided by 3 seeds"
     assert remark(early, [1.0, 1.1, 1.2], 1000, "below") == "; so far the other way"
     assert remark(early, [-1.0, -1.1], 1000, "at_least") == ""
+    assert remark(early, [1.0, 1.1, 1.2], 1000) == ""  # they agree: a seed failed, which the number beside it says
     assert remark("not reproduced", [1.0], 1000) == remark("not comparable: x", [1.0], 1000) == ""
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -19,7 +20,7 @@ from experiments.reproduce import (
     published,
     results,
 )
-from vaegan_jax import gan, metrics
+from vaegan_jax import adversarial, gan, metrics, nets
 from vaegan_jax.data.dataset import Dataset
 
 
@@ -107,14 +108,19 @@ def test_lines_go_between_different_classes_that_are_sure():
     assert len(dcgan_arithmetic.apart(np.array([-1, 5]), 1)[0]) == 0
 
 
-def test_images_are_those_of_the_priors_latents(key):
-    config = dcgan_models.small(SimpleNamespace(budget="smoke"), gan.dcgan())
-    state = gan.init(config, key, (8, 8, 1))
-    z = np.array([[0.3] * config.latents, [-0.5] * config.latents, [2.0] * config.latents], np.float32)
+@pytest.mark.parametrize("prior", ["uniform", "normal"])
+def test_images_are_those_of_the_priors_latents(key, prior):
+    """Of z itself, on the prior's scale; beyond a uniform prior's cube, of its face."""
+    net = nets.MLPGenerator(hidden=(8,))
+    config = dataclasses.replace(gan.Config(), latents=3, prior=prior, prior_scale=1.5, generator=net)
+    state = gan.init(config, key, (4, 4, 1))
+    z = np.array([[0.3, -0.2, 1.1], [-0.5, 0.0, 0.4], [2.0, -3.0, 0.1]], np.float32)
     found = inversion.images(config, state, z, block=2)
-    inside = inversion.images(config, state, np.clip(z, -1, 1), block=3)
-    np.testing.assert_allclose(found, inside, rtol=1e-4, atol=1e-6)
-    assert found.shape == (3, 8, 8, 1) and np.abs(found[0] - found[1]).max() > 1e-4
+    inside = np.clip(z, -1.4998, 1.4998) if prior == "uniform" else z
+    variables = state.generator.variables()
+    expected, _ = adversarial.generate(config, variables, jnp.asarray(inside), None, (4, 4, 1), train=False)
+    np.testing.assert_allclose(found, adversarial.to_unit(config, expected), rtol=1e-3, atol=1e-5)
+    assert found.shape == (3, 4, 4, 1) and np.abs(found[0] - found[1]).max() > 1e-4
 
 
 def test_variants_change_one_thing():

@@ -24,7 +24,7 @@ def test_the_rate_is_the_best_of_those_that_train(tmp_path, monkeypatch):
     reached = {0.01: [-9.0, -9.0, -8.0, -8.0], 0.02: [0.0, 0.0, -9.0, -9.0]}
     trained = []
 
-    def fit(self, name, algorithm, config, dataset, *, steps, seeds, log_every):
+    def fit(self, name, algorithm, config, dataset, *, steps, seeds):
         rate = config.optimizer.learning_rate
         trained.append((rate, seeds, steps))
         values = reached.get(rate)

@@ -116,6 +116,7 @@ def test_deviations_are_over_seeds_and_none_of_one():
         (-1234.5, 31.0, "-1234 +- 31"),
         (0.98765, float("nan"), "0.9877"),
         (2.0, 0.0, "2"),
+        (3.2e-9, 4e-9, "3.2e-09 +- 4.0e-09"),
     ],
 )
 def test_numbers_show_the_digits_that_their_spread_leaves(value, spread, text):
