@@ -31,7 +31,7 @@ def device_name() -> str:
         model = found.group(1).strip() if found else model
     except OSError:
         pass
-    return f"{model}, {cores()} cores"
+    return f"{model}, {cores()} core{'s' * (cores() > 1)}"
 
 
 def cores() -> int:
