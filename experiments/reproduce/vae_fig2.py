@@ -164,7 +164,11 @@ def _difference(
         t.curve("bound_test")[1][[t.seeds.index(s) for s in both]] if both else np.zeros((0, 1)) for t in (one, other)
     ]
     failed = sorted({*one.failed, *other.failed})
-    return Measured([float(v) for v in of(*curves)], both, failed, steps, (one.config(), other.config()), data)
+    first, second = (draw.spread(c[:, -1] - c[:, 0]) for c in curves)
+    return Measured(
+        [float(v) for v in of(*curves)], both, failed, steps, (one.config(), other.config()), data,
+        note=f"from the first mark to the last the bounds rise by {first} and {second}",
+    )  # fmt: skip
 
 
 def _smallest(every: list[Measured]) -> Measured:
@@ -172,7 +176,9 @@ def _smallest(every: list[Measured]) -> Measured:
     seeds = [s for s in every[0].seeds if all(s in m.seeds for m in every)]
     values = [min(m.values[list(m.seeds).index(s)] for m in every) for s in seeds]
     failed = sorted({s for m in every for s in m.failed})
-    return dataclasses.replace(every[0], values=values, seeds=seeds, failed=failed, config=[m.config for m in every])
+    return dataclasses.replace(
+        every[0], values=values, seeds=seeds, failed=failed, config=[m.config for m in every], note=""
+    )
 
 
 def _bound_variance(one: Trained, steps: int, test: Dataset) -> Measured:
