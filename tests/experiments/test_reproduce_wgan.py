@@ -30,7 +30,7 @@ def no_compilation_cache(monkeypatch):
 
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in wgan.PARTS for row in part.rows]
-    assert sorted(rows) == sorted(published.entries()["wgan"])
+    assert sorted(rows) == sorted(name for name, entry in published.entries()["wgan"].items() if not entry.not_run)
     assert published.headline("wgan") in rows
     for part in wgan.PARTS:
         assert all(part.says(budget) for budget in ("smoke", "cpu", "paper"))
