@@ -5,7 +5,7 @@ job          what a target's parts are given and return; training that goes on w
 results      rows with their provenance in ../results/NAME.json
 report       ../REPORT.md and the README's table, from the rows alone; questions: the README's answers
 pca vae gan dcgan wgan vaegan iwae likelihood mixtures dirac challenges   one target each: PARTS, what is compared
-draw         colours, lines with bands; samples: how a classifier judges them; inversion: a GAN's code of an image
+draw         colours, lines with bands; samples: how a classifier judges them; inversion: a GAN's latents and codes
 """
 
 TARGETS = ("pca", "vae", "gan", "dcgan", "wgan", "vaegan", "iwae", "likelihood", "mixtures", "dirac", "challenges")
