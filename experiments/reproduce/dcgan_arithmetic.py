@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw, inversion, samples, vaegan_draw
+from experiments.reproduce import draw, inversion, samples
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax import adversarial, gan
 
@@ -177,7 +177,7 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
         page.append((f"{a} to {b}", inversion.images(config, state, np.concatenate([np.array(z), near]))))
     titles = ("bold a", "thin a", "thin b", "sum")
     page = page or [("no class has enough exemplars", np.zeros((1, *state.shape)))]
-    vaegan_draw.panels(page, job.figures / "arithmetic.png", columns=12, titles=titles)
+    draw.panels(page, job.figures / "arithmetic.png", columns=12, titles=titles)
 
     inversion.lines(config, state, jax.random.key(1), job.figures / "interpolation.png")
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw, samples, vaegan_draw
+from experiments.reproduce import draw, samples
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
 from vaegan_jax import metrics
 from vaegan_jax.metrics.measures import as_float
@@ -50,7 +50,7 @@ def guidelines(job: Job) -> Outcome:
         found[f"guideline_{variant}"] = Measured(
             values, list(with_it), lost["dcgan"], steps, (one.config(), whole.config()), data, note=gone
         )
-    vaegan_draw.panels(pictures, job.figures / "guidelines.png", columns=20, scale=1)
+    draw.panels(pictures, job.figures / "guidelines.png", columns=20, scale=1)
     lines = [
         [title, draw.spread(list(frechet[variant].values()), 4), draw.spread(classes[variant]), len(lost[variant])]
         for variant, title in TITLES.items()

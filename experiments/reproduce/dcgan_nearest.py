@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from experiments.reproduce import dcgan_models as models
-from experiments.reproduce import draw, published, vaegan_draw
+from experiments.reproduce import draw, published
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from experiments.reproduce.pca import rows
 from vaegan_jax import gan, metrics, plots
@@ -83,7 +83,7 @@ def table3(job: Job) -> Outcome:
     }
     digits = [("MNIST", _real_by_class(train))]
     digits += [(TITLES[name], _by_class(one, one.seeds[0])) for name, one in trained.items() if one.seeds]
-    vaegan_draw.panels(digits, job.figures / "digits.png", columns=20, scale=1)
+    draw.panels(digits, job.figures / "digits.png", columns=20, scale=1)
     captions["digits.png"] = "The paper's figure of conditional samples: two columns a digit, first seed, not selected."
     lines: list[list[Any]] = [
         [f"{n:,}", *(draw.spread(by[name][:, i]) for name in recipes for by in (errors, held))]

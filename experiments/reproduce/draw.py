@@ -1,15 +1,20 @@
-"""What the targets' figures share: colours, a line with its band, a band's legend."""
+"""What the targets' figures share: colours, a line with its band, a band's legend, rows of pictures with names."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw, ImageFont
 
+from vaegan_jax import plots
 from vaegan_jax.metrics.evaluation import number
 
 BLUE, GREEN, RED, CYAN, GREY = "#2563a8", "#3a8f5c", "#d1495b", "#2aa7c9", "#8a8f98"
 SHADES = ("#8fb8de", "#4b86c2", "#153e6f")
 """Of one quantity at several times, early to late."""
+_PAPER, _INK = 255, 60
 
 
 def band(
@@ -52,3 +57,41 @@ def spread(values: ArrayLike, digits: int = 3) -> str:
         return "-"
     deviation = v.std(ddof=1) if v.size > 1 else 0.0
     return number(float(v.mean()), float(deviation)) if deviation else f"{v.mean():.{digits}g}"
+
+
+def panels(
+    rows: Sequence[tuple[str, np.ndarray]], path: Path, *, columns: int, titles: Sequence[str] = (), scale: int = 2
+) -> None:
+    """Pictures with a name to the left of each row and, where wanted, above each column.
+
+    rows: (name, images [n, H, W, C] in [0, 1] or uint8), each on as many lines of `columns` tiles as it needs.
+
+    titles: one a column, turned upright where they do not fit.
+    """
+    blocks = [plots.grid(images, columns=columns, scale=scale) for _, images in rows]
+    font = ImageFont.load_default(13)
+    left = max(int(font.getlength(name)) for name, _ in rows) + 12 if any(name for name, _ in rows) else 0
+    tile = scale * rows[0][1].shape[2] + 1
+    upright = any(font.getlength(title) > tile for title in titles)
+    longest = max((int(font.getlength(title)) for title in titles), default=0)
+    top = (longest + 8 if upright else 20) if titles else 0
+    gap = 6 if any(name for name, _ in rows) else -1  # a grid's border of one pixel is shared
+    height = top + sum(len(block) + gap for block in blocks) - gap
+    page = Image.new("RGB", (left + max(block.shape[1] for block in blocks), height), (_PAPER,) * 3)
+    pen = ImageDraw.Draw(page)
+    for i, title in enumerate(titles):
+        centre = left + i * tile + tile // 2
+        if upright:
+            strip = Image.new("RGB", (longest + 4, 18), (_PAPER,) * 3)
+            ImageDraw.Draw(strip).text((0, 9), title, fill=(_INK,) * 3, font=font, anchor="lm")
+            page.paste(strip.rotate(90, expand=True), (centre - 9, top - longest - 8))
+        else:
+            pen.text((centre, 10), title, fill=(_INK,) * 3, font=font, anchor="mm")
+    y = top
+    for (name, _), block in zip(rows, blocks, strict=True):
+        page.paste(Image.fromarray(block), (left, y))
+        pen.text((left - 7, y + len(block) / 2), name, fill=(_INK,) * 3, font=font, anchor="rm")
+        y += len(block) + gap
+    colours = np.asarray(page)
+    grey = bool((colours[..., :1] == colours).all())
+    (page.convert("L") if grey else page).save(path)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.reproduce import vae_rate, vaegan_draw
+from experiments.reproduce import draw, vae_rate
 from experiments.reproduce.job import Job, Outcome, Part, says
 from experiments.reproduce.vae_fig2 import FREY, config, steps
 from vaegan_jax import plots, vae
@@ -32,7 +32,7 @@ def pictures(job: Job) -> Outcome:
             (f"{k} latents", np.asarray(decode(jax.random.normal(jax.random.key(0), (40, k)))))
             for k, decode in decoders.items()
         ]
-        vaegan_draw.panels(blocks, job.figures / "figure5.png", columns=20, scale=1)
+        draw.panels(blocks, job.figures / "figure5.png", columns=20, scale=1)
         drawn["figure5.png"] = f"Figure 5: the decoder's means at draws of the prior, not selected; {_after(job)}."
     return Outcome({}, figures=drawn)
 

@@ -14,10 +14,9 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from experiments.reproduce import inversion, vaegan_attributes, vaegan_draw, vaegan_faces, vaegan_judge
+from experiments.reproduce import draw, inversion, vaegan_attributes, vaegan_faces, vaegan_judge
 from experiments.reproduce import samples as eye
 from experiments.reproduce import vaegan_models as models
-from experiments.reproduce.draw import spread
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics.measures import as_float
@@ -74,7 +73,9 @@ def _difference(
     values = paired(found[one], found[other], metric)
     a, b = trained[one], trained[other]
     failed = sorted({*a.failed, *b.failed})
-    means = "; ".join(f"{models.TITLES[m]} {spread([v[metric] for v in found[m].values()], 4)}" for m in (one, other))
+    means = "; ".join(
+        f"{models.TITLES[m]} {draw.spread([v[metric] for v in found[m].values()], 4)}" for m in (one, other)
+    )
     return Measured(
         list(values.values()), list(values), failed, models.steps(job.budget), (a.config(), b.config()), data,
         note=f"{means}; {note}",
@@ -126,7 +127,7 @@ def compare(job: Job, tag: str) -> Outcome:
 
 
 def _cells(each: Numbers) -> list[str]:
-    return [spread([v[name] for v in each.values() if name in v]) for name in COLUMNS]
+    return [draw.spread([v[name] for v in each.values() if name in v]) for name in COLUMNS]
 
 
 def _successes(each: Numbers) -> int:
@@ -145,8 +146,8 @@ def _draw(job: Job, judge: vaegan_judge.Judge, trained: Mapping[str, Trained], t
             samples.append((models.TITLES[model], np.asarray(drawn)))
             rebuilt.append((models.TITLES[model], vaegan_judge.shown(job, judge, model, one.seeds[0])))
     blank = [("all diverged", np.ones_like(rebuilt[0][1]))]
-    vaegan_draw.panels(samples or blank, job.figures / f"fig3-{tag}.png", columns=shown, scale=scale)
-    vaegan_draw.panels(rebuilt, job.figures / f"fig4-{tag}.png", columns=shown, scale=scale)
+    draw.panels(samples or blank, job.figures / f"fig3-{tag}.png", columns=shown, scale=scale)
+    draw.panels(rebuilt, job.figures / f"fig4-{tag}.png", columns=shown, scale=scale)
 
 
 ARMS = {

@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reproduce import draw, vaegan_judge
 from experiments.reproduce import samples as eye
-from experiments.reproduce import vaegan_draw, vaegan_judge
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.draw import spread
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
@@ -146,7 +146,7 @@ def figure(
         at = np.concatenate([codes[i : i + 1], codes[i] + added])
         rows.append(("", np.concatenate([image[None], decoded(algorithm, config, state, at)])))
     titles = ["input", "rec.", *(f"+ {name}" for name in names)]
-    vaegan_draw.panels(rows, path, columns=len(titles), titles=titles, scale=max(1, 56 // x.shape[1]))
+    draw.panels(rows, path, columns=len(titles), titles=titles, scale=max(1, 56 // x.shape[1]))
 
 
 PART = Part(

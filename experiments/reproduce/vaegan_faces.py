@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.reproduce import celeba, vaegan_draw, vaegan_judge
+from experiments.reproduce import celeba, draw, vaegan_judge
 from experiments.reproduce import vaegan_attributes as vectors
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, says
@@ -63,7 +63,7 @@ def run(job: Job) -> Outcome:
         for number, what, rows in ((3, "samples", samples), (4, "reconstructions of held-out images", rebuilt)):
             if rows:
                 file = f"fig{number}-{name}.png"
-                vaegan_draw.panels(rows, job.figures / file, columns=vaegan_judge.SHOWN, scale=1)
+                draw.panels(rows, job.figures / file, columns=vaegan_judge.SHOWN, scale=1)
                 steps = f"{models.steps(job.budget):,} steps"
                 figures[file] = f"Figure {number} on {name}: {what}, {steps}, first seed, not selected."
         figures |= figure_5(one, data, known, held, trained["vaegan"])

@@ -11,10 +11,10 @@ from PIL import Image
 from experiments.reproduce import (
     __main__,
     celeba,
+    draw,
     published,
     results,
     vaegan,
-    vaegan_draw,
     vaegan_faces,
     vaegan_frozen,
     vaegan_judge,
@@ -124,7 +124,7 @@ def test_a_discriminator_that_is_given_stays_while_the_others_learn(tmp_path, ke
 
 def test_rows_of_pictures(tmp_path):
     rows = [("one", np.zeros((6, 8, 8, 1))), ("two", np.full((3, 8, 8, 1), 255, np.uint8))]
-    vaegan_draw.panels(rows, tmp_path / "a.png", columns=3, titles=("a", "b", "a long one"), scale=4)
+    draw.panels(rows, tmp_path / "a.png", columns=3, titles=("a", "b", "a long one"), scale=4)
     page = np.asarray(Image.open(tmp_path / "a.png"))
     assert page.ndim == 2 and page.shape[0] > 3 * 33 and (page == 0).sum() >= 6 * 32 * 32
 
