@@ -11,7 +11,7 @@ from scipy import stats
 from test_nets import LABELLED, filled, images, names, one_hot, shapes
 
 from vaegan_jax import nets
-from vaegan_jax.nets import Constant, Glorot, Normal, Uniform
+from vaegan_jax.nets import Constant, FanIn, Glorot, Normal, Uniform
 
 
 def identity(x):
@@ -126,6 +126,7 @@ def test_initialisers_draw_from_the_stated_distributions():
     laws = {
         Normal(0.3, 2.0): stats.norm(2.0, 0.3),
         Uniform(0.3): stats.uniform(-0.3, 0.6),
+        FanIn(0.1): stats.norm(0.0, np.sqrt(0.1 / 100)),
         Glorot(): stats.uniform(-np.sqrt(6 / 180), 2 * np.sqrt(6 / 180)),
     }
     for draw, law in laws.items():

@@ -40,6 +40,16 @@ class Glorot:
 
 
 @dataclasses.dataclass(frozen=True)
+class FanIn:
+    """N(0, scale / fan in)."""
+
+    scale: float = 1.0
+
+    def __call__(self, key: jax.Array, shape: Shape, dtype: Any = jnp.float32, **_: Any) -> jax.Array:
+        return nn.initializers.variance_scaling(self.scale, "fan_in", "normal")(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class Constant:
     value: float = 0.0
 

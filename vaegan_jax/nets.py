@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax.initializers import Constant, Glorot, Normal, Uniform
+from vaegan_jax.initializers import Constant, FanIn, Glorot, Normal, Uniform
 from vaegan_jax.layers import BatchNorm, Conv, ConvTranspose, Maxout
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 Dtype = Literal["bfloat16", "float32"] | None
 
 
-Init = Normal | Uniform | Glorot | Constant
+Init = Normal | Uniform | Glorot | FanIn | Constant
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
