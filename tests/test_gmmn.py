@@ -127,7 +127,7 @@ def test_it_learns_two_far_modes_and_a_run_is_read_back(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad, sentence",
+    ("bad", "sentence"),
     [
         ({"bandwidths": ()}, "at least one number above 0"),
         ({"bandwidths": (1.0, 0.0)}, "at least one number above 0"),

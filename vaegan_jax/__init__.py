@@ -2,6 +2,7 @@
 
 data         load(name, split) for every data set; toy mixtures
 vae gan wgan vaegan     the algorithms, one a file, all with Config, State, init, train_step, sample
+gmmn         a generator against a kernel in place of a discriminator
 hierarchical     the VAE with several stochastic layers
 wake_sleep mcem     vae's nets by the algorithms that it was first compared with: no bound, or no encoder
 classifier   a small convolutional classifier, whose features the metrics compare; it has classify in place of sample

@@ -2,8 +2,8 @@
 
     L = sqrt(MMD^2),  MMD^2 = E k(x, x') - 2 E k(x, G(z)) + E k(G(z), G(z')),  k(x, y) = sum_s exp(-|x - y|^2 / (2 s))
 
-There is no game: one net descends one number, which is 0 where both laws agree. The estimate takes all pairs of a batch,
-so the batch is large. The rest is the generator of `gan`.
+There is no game: one net descends one number, which is 0 where both laws agree. Its estimate takes all pairs of a
+batch, so the batch is large. The rest is the generator of `gan`.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ Batch = dict[str, jax.Array]
 LEAST = 1e-12
 """Below it an estimate of MMD^2 is rounding, and its root has no gradient."""
 
-# yujiali/gmmn, train.py: both change at iteration 10,000, which is epoch 183 there; the momentum's schedule is in epochs.
+# yujiali/gmmn, train.py: both change at iteration 10,000; momentum moves by epochs, and its 183rd begins at 10,010.
 _RELEASED = Optimizer(
     rule="sgd",
     learning_rate=2.0,

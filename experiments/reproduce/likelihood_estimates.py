@@ -1,0 +1,214 @@
+"""What judges the models of Wu et al. 2017, on the same images: AIS, BDMC, Parzen windows, importance sampling."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.reproduce import draw
+from experiments.reproduce.job import Job, Measured, Table, Trained, over_seeds
+from experiments.reproduce.likelihood_models import Model
+from vaegan_jax import losses, metrics, pca
+from vaegan_jax.data.dataset import Dataset
+
+PUBLISHED: dict[str, dict[str, str]] = {
+    "VAE-50": {"ais": "991.4 +- 6.5", "train": "1272.6 +- 6.8", "gap": "1.54", "kde": "351.2", "is": "826.3"},
+    "GAN-50": {"ais": "627.3 +- 8.8", "train": "620.5 +- 31.0", "gap": "10.05", "kde": "300.3", "is": "-"},
+    "GMMN-50": {"ais": "593.5 +- 8.6", "train": "571.8 +- 30.9", "gap": "1.15", "kde": "277.2", "is": "-"},
+    "VAE-10": {"ais": "705.4 +- 7.4", "train": "780.2 +- 19.1", "gap": "0.83", "kde": "408.7", "is": "486.5"},
+    "GAN-10": {"ais": "328.8 +- 5.5", "train": "318.9 +- 22.5", "gap": "0.93", "kde": "259.7", "is": "-"},
+    "GMMN-10": {"ais": "346.7 +- 5.9", "train": "345.2 +- 19.9", "gap": "0.61", "kde": "262.7", "is": "-"},
+}
+"""Table 2 of the paper, nats; +- is a standard error over images."""
+COLUMNS = {
+    "ais": "AIS, test", "train": "AIS, train", "gap": "BDMC gap", "kde": "Parzen window", "is": "importance sampling",
+}  # fmt: skip
+Numbers = Mapping[int, Mapping[str, float]]
+"""Of each finished seed."""
+Data = Mapping[str, Dataset]
+"""train, held, test: see `images`."""
+
+
+def images(job: Job) -> dict[str, Dataset]:
+    """x = (byte + U(0, 1)) / 256, one draw for ever; Wu et al.'s code. test: a fixed permutation's first 1,000."""
+    rng = np.random.default_rng(0)
+    found = {}
+    for name, split in (("train", "train[:50000]"), ("held", "train[50000:]"), ("test", "test")):
+        data = job.load("mnist", split)
+        x = ((data.x + rng.random(data.x.shape)) / 256).astype(np.float32)
+        if name == "test":
+            x = x[np.random.default_rng(1).permutation(len(x))[:1000]]
+        found[name] = Dataset(x, None, "mnist, dequantised", split)
+    return found
+
+
+def density(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """log N(x; g(z), sigma^2 I): z [B, K], x [B, ...] -> [B], with the model's own fixed variance."""
+
+    def log_likelihood(z: jax.Array, x: jax.Array) -> jax.Array:
+        mean = model.algorithm.decode_standard(config, state, z)
+        return losses.gaussian_log_prob(mean, float(np.log(model.variance)), x)
+
+    return log_likelihood
+
+
+def simulation(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """x ~ N(g(z), sigma^2 I): key, z [B, K] -> [B, ...]; what `density` is the density of."""
+
+    def simulate(key: jax.Array, z: jax.Array) -> jax.Array:
+        mean = model.algorithm.decode_standard(config, state, z)
+        return mean + np.sqrt(model.variance) * jax.random.normal(key, mean.shape)
+
+    return simulate
+
+
+def annealing(job: Job) -> dict[str, Any]:
+    """What AIS and BDMC are given."""
+    return {
+        "chains": job.choose(2, 8, 16),
+        "distributions": job.choose(8, 500, 10_000),
+        "progress": job.progress,
+    }
+
+
+def judged(job: Job) -> tuple[int, int, int]:
+    """Test images, training images, and images that the model makes, which are judged."""
+    found: tuple[int, int, int] = job.choose((4, 2, 2), (50, 25, 10), (1000, 100, 100))
+    return found
+
+
+def parzen_samples(job: Job) -> int:
+    return int(job.choose(200, 10_000, 1_000_000))
+
+
+def importance_draws(job: Job) -> int:
+    """k of the importance-weighted bound."""
+    return int(job.choose(50, 20_000, 200_000))
+
+
+def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) -> dict[str, float]:
+    """Every estimate of one seed's density, nats, means over images; each is kept when it is there.
+
+    ais_error, train_error: standard errors over the images.
+    """
+    config, state = trained.config(), trained.state(seed)
+    log_p, key = density(model, config, state), jax.random.key(seed)
+    name = f"{model.name}-{seed}"
+    n_test, n_train, n_made = judged(job)
+
+    def ais(split: str, n: int, fold: int) -> list[float]:
+        x = jnp.asarray(data[split].x[:n])
+        folder = job.workdir / f"{name}-{split}"
+        found = metrics.ais_log_likelihood(
+            log_p, x, jax.random.fold_in(key, fold), latents=model.latents, workdir=folder, **annealing(job)
+        )
+        return [float(v) for v in np.asarray(found)]
+
+    def gap() -> float:
+        found = metrics.bdmc_gap(
+            log_p, simulation(model, config, state), jax.random.fold_in(key, 3), latents=model.latents, n=n_made,
+            workdir=job.workdir / f"{name}-bdmc", **annealing(job),
+        )  # fmt: skip
+        return float(np.asarray(found, np.float64).mean())
+
+    def parzen() -> float:
+        n = parzen_samples(job)
+        made = np.asarray(model.algorithm.sample(config, state, jax.random.fold_in(key, 4), n)).reshape(n, -1)
+        held, test = (data[split].x.reshape(len(data[split]), -1) for split in ("held", "test"))
+        return metrics.parzen_estimate(made, held[:1000], test[:n_test], count=n).mean
+
+    def importance() -> float:
+        x = jnp.asarray(data["test"].x[:n_test])
+        mean, log_var = model.algorithm.encode(config, state, x)
+        found = metrics.importance_log_likelihood(
+            log_p, x, mean, log_var, jax.random.fold_in(key, 5), samples=importance_draws(job)
+        )
+        return float(np.asarray(found, np.float64).mean())
+
+    computed: dict[str, Callable[[], Any]] = {
+        "ais": lambda: ais("test", n_test, 1), "train": lambda: ais("train", n_train, 2), "gap": gap, "kde": parzen,
+    }  # fmt: skip
+    if model.has_encoder:
+        computed["is"] = importance
+    numbers = {}
+    for what, compute in computed.items():
+        each = np.asarray(job.kept(f"{name}-{what}", compute), np.float64)
+        numbers[what] = float(each.mean())
+        if each.ndim:
+            numbers[f"{what}_error"] = float(each.std(ddof=1) / np.sqrt(each.size))
+    return numbers
+
+
+def linear(job: Job, data: Data) -> dict[int, float]:
+    """Exact mean log-likelihood of the test images under probabilistic PCA of 10 and of 50 components."""
+    flat = {name: one.x.reshape(len(one), -1) for name, one in data.items()}
+    x = flat["train"][: job.choose(2000, 50_000, 50_000)]
+
+    def exact(k: int) -> float:
+        return float(pca.fit(x, k).log_likelihood(flat["test"][: judged(job)[0]]).mean())
+
+    return {k: float(job.kept(f"ppca-{k}", functools.partial(exact, k))) for k in (10, 50)}
+
+
+def train(job: Job, chosen: Sequence[Model], data: Data) -> tuple[dict[str, Trained], dict[str, Numbers]]:
+    """Trains and judges each of `chosen`: by name, what was trained and what `evaluate` says of each finished seed."""
+    trained, found = dict[str, Trained](), dict[str, Numbers]()
+    for model in chosen:
+        one = trained[model.name] = job.fit(
+            model.name, model.algorithm, model.config(job.budget), data["train"], steps=model.steps(job.budget)
+        )
+        found[model.name] = {seed: evaluate(job, model, one, seed, data) for seed in one.seeds}
+    return trained, found
+
+
+def columns(model: Model) -> list[str]:
+    """The estimates that it has."""
+    return [what for what in COLUMNS if what != "is" or model.has_encoder]
+
+
+def used(data: Data) -> tuple[Dataset, ...]:
+    return data["train"], data["held"], data["test"]
+
+
+def error(numbers: Numbers, what: str) -> str:
+    """The standard error over images, mean over seeds, as text."""
+    values = [v[f"{what}_error"] for v in numbers.values()]
+    return f"{np.mean(values):.2g}" if values else "-"
+
+
+def rows(
+    job: Job, chosen: Sequence[Model], trained: Mapping[str, Trained], found: Mapping[str, Numbers], data: Data
+) -> dict[str, Measured]:
+    """Every estimate of every model of `chosen`, under its row's name."""
+    how = annealing(job)
+    chains = f"{how['chains']} chains, {how['distributions']:,} distributions"
+
+    def cell(model: Model, what: str) -> Measured:
+        note = {"kde": f"{parzen_samples(job):,} samples", "is": f"k {importance_draws(job):,}"}.get(what, chains)
+        if what in ("ais", "train"):
+            note += f"; standard error over images {error(found[model.name], what)}"
+        return over_seeds(
+            trained, found, lambda v: v[what], model.name, steps=model.steps(job.budget), data=used(data), note=note
+        )
+
+    return {f"{what}_{model.row}": cell(model, what) for model in chosen for what in columns(model)}
+
+
+def table(job: Job, chosen: Sequence[Model], found: Mapping[str, Numbers], linear: Mapping[int, float]) -> Table:
+    """Theirs and ours, and the linear models' exact numbers."""
+    lines = []
+    for name in (model.name for model in chosen):
+        lines.append([name, "Wu et al.", *(PUBLISHED[name][what] for what in COLUMNS)])
+        cells = [draw.spread([v[what] for v in found[name].values() if what in v], 4) for what in COLUMNS]
+        lines.append([name, "ours", *cells])
+    lines += [[f"probabilistic PCA, {k}", "exact", f"{value:.1f}", *["-"] * 4] for k, value in linear.items()]
+    how, steps = annealing(job), "; ".join(f"{m.name} {m.steps(job.budget):,}" for m in chosen)
+    title = (
+        f"Table 2, continuous MNIST, nats. Ours: {steps} steps, {how['chains']} chains, {how['distributions']:,} "
+        f"distributions of 10 leapfrogs, {judged(job)[0]:,} test images; mean +- sd over seeds. Theirs: 16 chains, "
+        "10,000 distributions, 1,000 test images, a million samples in the window; +- is a standard error over images."
+    )
+    return Table(title, ("model", "by", *COLUMNS.values()), lines)
