@@ -22,7 +22,7 @@ STATUS = {
 }
 KINDS = ("within", "at_least", "at_most", "above", "below")
 LEVEL = 0.95  # of the intervals of `above` and `below`
-_JUDGING = ("metric", "dataset", "splits", "value", "error", "steps", "rule", "not_comparable")
+_JUDGING = ("metric", "dataset", "splits", "value", "error", "steps", "rule", "early", "not_comparable")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,8 @@ class Entry:
     error_is: str = ""
     status: str = ""
     steps: int | None = None
+    early: str = ""
+    """Why agreement before the schedule's end says nothing, where a model that has hardly learned agrees too."""
     not_comparable: str = ""
     not_run: str = ""
     """Why nobody ran it, where nobody did; "data" may stand beside a rule, for who has the data."""
@@ -99,9 +101,10 @@ class Entry:
             return f"not comparable: {self.not_comparable}"
         if self.rule is None:
             raise ValueError(f"{self.target}.{self.name} has neither a rule nor not_comparable.")
-        if not failed and self.rule.holds(values, self.value):
+        short = self.steps is not None and steps < self.steps and not flat
+        if not failed and self.rule.holds(values, self.value) and not (short and self.early):
             return "claim holds" if self.value is None else "reproduced"
-        if self.steps is not None and steps < self.steps and not flat:
+        if short:
             return f"budget too small: {steps:,} of {self.steps:,} steps"
         return "not reproduced"
 
@@ -149,6 +152,8 @@ def _entry(target: str, name: str, raw: Mapping[str, Any]) -> Entry:
             raise ValueError(f"{where}: 'within' needs a published value.")
     elif not given.get("not_comparable") and not given.get("not_run"):
         raise ValueError(f"{where} has no rule: give one, or not_comparable, or not_run.")
+    if given.get("early") and (rule is None or given.get("steps") is None):
+        raise ValueError(f"{where} has early: give the rule and the steps before whose end it says nothing.")
     if given.get("value") is not None and given.get("status") not in STATUS:
         raise ValueError(f"{where}: status is {given.get('status')!r}, one of {', '.join(STATUS)} is expected.")
     judging = {k: raw[k] for k in _JUDGING if k in raw}

@@ -127,7 +127,7 @@ def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
         return f" at {row['steps']:,} of {entry.steps:,} steps"
     if verdict.startswith("budget too small") and entry.rule and row["ours"]:
         contrary = entry.rule.opposite()
-        if entry.rule.holds(row["ours"]["values"], entry.value):  # but a seed failed
+        if entry.rule.holds(row["ours"]["values"], entry.value):  # but a seed failed, or it is too early to say
             return ""
         if contrary and contrary.holds(row["ours"]["values"], entry.value):
             return "; so far the other way"
@@ -150,6 +150,7 @@ def _target(target: str, folder: Path) -> list[str]:
     for row, cell in zip(rows, cells, strict=True):
         entry = entries[row["id"].partition(".")[2]]
         rule = f"{entry.rule.text()}: {entry.rule.because}" if entry.rule else "none"
+        rule += f"; not before the schedule's end: {entry.early}" if entry.early else ""
         details.append([cell["paper"], cell["item"], cell["metric"], entry.protocol, rule, entry.splits, row["note"]])
     lines += _table(("paper", "item", "metric", "protocol", "agrees when", "splits", "note"), _distinct(details))
     lines += ["", "</details>", "", *_provenance(rows)]

@@ -79,6 +79,10 @@ def test_verdicts():
     assert number.verdict([100, 101, 102], 1000) == "not reproduced"
     assert number.verdict([224, 226, 225], 1000, failed=1) == "not reproduced"
     assert claim.verdict([1, 1.1, 0.9], 5) == "claim holds"
+    trivial = dataclasses.replace(number, early="so does a model that has hardly learned")
+    assert trivial.verdict([224, 226, 225], 500) == "budget too small: 500 of 1,000 steps"
+    assert trivial.verdict([224, 226, 225], 500, flat=True) == "reproduced"
+    assert trivial.verdict([224, 226, 225], 1000) == "reproduced"
     assert claim.verdict([-1, -1.1, -0.9], 5) == "not reproduced"
     other = dataclasses.replace(number, not_comparable="another network")
     assert other.verdict([225], 1000) == "not comparable: another network"
@@ -101,6 +105,7 @@ def test_the_digest_is_of_what_judges_alone():
         ('metric = "m"', "", "lacks metric"),
         ("bound = 10.0, ", "", "kind, bound and because"),
         ('rule = {kind = "above", bound = 0.0, because = "of it"}', "", "no rule"),
+        ("steps = 1000", 'early = "untrained models agree"', "has early: give the rule and the steps"),
     ],
 )
 def test_an_entry_that_cannot_judge_is_refused(old, new, said):
