@@ -41,7 +41,9 @@ QUESTIONS = (
     Question(
         "How does a GAN differ from a VAE?",
         "A VAE climbs a bound on log p(x), with an encoder; a GAN plays a game whose value at the optimum is "
-        "{gan.theorem1_minimum:.4f} = -log 4, has no likelihood to look at, and no encoder.",
+        "{gan.theorem1_minimum:.4f} = -log 4, has no likelihood to look at, and no encoder. What comes out differs as "
+        "well: on the same nets a GAN's samples keep {challenges.ratio_gan:.2f} of real images' high frequencies, a "
+        "VAE's {challenges.blur_vae:.2f}.",
         "gan/theorem1.png",
         "gan",
     ),
