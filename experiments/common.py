@@ -235,7 +235,7 @@ def run(script: Script, doc: str | None, argv: Sequence[str]) -> Any:
     paths = figures.draw(trained, test or train, workdir)
     if test is not None:
         print(f"test ({len(test):,} examples): {_summary(script.algorithm, trained, test)}")
-        if train.label is not None and train.x.ndim == 4:
+        if train.label is not None and train.label.ndim == 1 and train.x.ndim == 4:
             key, state = jax.random.key(4), trained.state(trained.seeds[0])
             samples = np.asarray(script.algorithm.sample(trained.config, state, key, SAMPLES))
             print(f"samples: {neighbours.neighbours(samples, train, test)}")

@@ -22,6 +22,8 @@ def draw(run: Run, data: Dataset, folder: Path, *, n: int = 100) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "samples.png"]
     labels = jnp.arange(n) % config.num_classes if config.num_classes else None
+    if labels is not None and data.label is not None and data.label.ndim == 2:
+        labels = jnp.asarray(np.resize(data.label, (n, config.num_classes)))  # attributes of examples
     images = np.asarray(algorithm.sample(config, state, jax.random.key(1), n, labels))
     if images.ndim == 2:
         if images.shape[1] == 2:
@@ -41,7 +43,9 @@ def draw(run: Run, data: Dataset, folder: Path, *, n: int = 100) -> list[Path]:
     if hasattr(algorithm, "reconstruct"):
         paths.append(folder / "reconstructions.png")
         x = data.x[:20].astype(np.float32) / (255 if data.x.dtype == np.uint8 else 1)
-        plots.reconstructions(x, np.asarray(algorithm.reconstruct(config, state, x, jax.random.key(3))), paths[-1])
+        known = () if not config.num_classes or data.label is None else (data.label[:20],)
+        again = algorithm.reconstruct(config, state, x, jax.random.key(3), *known)
+        plots.reconstructions(x, np.asarray(again), paths[-1])
     return paths + _curves(run, folder)
 
 

@@ -39,7 +39,7 @@ def neighbours(samples: np.ndarray, train: Dataset, test: Dataset) -> Neighbours
     Raises:
         ValueError: data without labels, or of another shape.
     """
-    if train.label is None:
+    if train.label is None or train.label.ndim != 1:
         raise ValueError(f"{train.name} has no labels: give a labelled data set.")
     for name, x in (("samples", samples), ("test", test.x)):
         if x.shape[1:] != train.x.shape[1:] or not len(x):

@@ -240,8 +240,9 @@ def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tup
 def sample(config: Any, state: Any, key: jax.Array, n: int, label: Any = None) -> jax.Array:
     """[n, *shape] in [0, 1] (vectors: any range), in blocks of batch_size; the moving average's if there is one.
 
-    label int32 [n] where the config has classes; None draws them uniformly. Under batch statistics an example depends
-    on its block, so labels given for less than a block change its neighbours' images too.
+    label where the config has classes: int32 [n], None draws them uniformly; or attributes, float [n, num_classes].
+    Under batch statistics an example depends on its block, so labels given for less than a block change its neighbours'
+    images too.
     """
     return _sample(config, state, key, n, check_label(config, label))
 
@@ -268,10 +269,10 @@ def _draw_inputs(config: Any, key: jax.Array, label: jax.Array | None) -> tuple[
 
 
 def check_label(config: Any, label: Any) -> jax.Array | None:
-    """label [B] as an array; values are checked where they are known, so not while tracing.
+    """label int [B] or float [B, num_classes] as an array; values are checked where they are known, not while tracing.
 
     Raises:
-        ValueError: labels for a config without classes, or outside of them.
+        ValueError: labels for a config without classes, or outside of them; attributes of another number, or NaN.
     """
     if label is None:
         return None
@@ -280,6 +281,10 @@ def check_label(config: Any, label: Any) -> jax.Array | None:
     if isinstance(label, jax.core.Tracer):
         return label
     known, classes = np.asarray(label), config.num_classes
+    if known.dtype.kind == "f":
+        if known.ndim != 2 or known.shape[1] != classes or not np.isfinite(known).all():
+            raise ValueError(f"label is float {known.shape}: give finite attributes [n, {classes}], or int32 [n].")
+        return jnp.asarray(known, jnp.float32)
     if known.dtype.kind in "iu" and known.size and not 0 <= known.min() <= known.max() < classes:
         raise ValueError(
             f"label goes from {known.min()} to {known.max()}: with num_classes {classes} it must lie between 0 and "
@@ -318,7 +323,7 @@ def decode_standard(config: Any, state: Any, u: jax.Array, label: Any = None) ->
 def _decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | None) -> jax.Array:
     if u.ndim != 2 or u.shape[1] != config.latents:
         raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
-    if config.num_classes and (label is None or label.shape != u.shape[:1]):
+    if config.num_classes and (label is None or not players.fits(label, u.shape[0], config.num_classes)):
         given = "missing" if label is None else f"of shape {tuple(label.shape)}"
         raise ValueError(f"label is {given}: the config has classes, give int32 ({u.shape[0]},).")
     uniform = config.prior_scale * (2 * jax.scipy.stats.norm.cdf(u) - 1)

@@ -1,7 +1,8 @@
 """A small convolutional classifier: its penultimate activations and class probabilities are what the metrics look at.
 
-The cross-entropy of its softmax is minimised, in nats: -log p(label | x), averaged over the batch. It draws nothing, so
-of the algorithms' names it lacks `sample`, and has `classify`.
+The cross-entropy of its softmax is minimised, in nats: -log p(label | x), averaged over the batch; where labels are
+attributes, float [B, num_classes], the squared error of its outputs is. It draws nothing, so of the algorithms' names
+it lacks `sample`, and has `classify`.
 """
 
 import dataclasses
@@ -146,16 +147,22 @@ def augment(config: Config, x: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def _scores(logits: jax.Array, label: jax.Array) -> Metrics:
-    """cross_entropy = -log p(label | x), nats, and accuracy (1 or 0), of each example: [B]."""
+    """cross_entropy = -log p(label | x), nats, and accuracy (1 or 0), of each example: [B]; first what is minimised.
+
+    Attributes [B, A]: squared_error, the mean over attributes.
+    """
+    if label.ndim == 2:
+        return {"squared_error": ((logits - label) ** 2).mean(axis=1)}
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=1)[:, 0]
     return {"cross_entropy": -log_prob, "accuracy": (logits.argmax(axis=1) == label).astype(jnp.float32)}
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One step down the cross-entropy. batch = {"x": uint8 or float [B, *shape], "label": int32 [B]}.
+    """One step down. batch = {"x": uint8 or float [B, *shape], "label": int32 [B], or float [B, num_classes]}.
 
-    Metrics, batch means: cross_entropy (nats), accuracy in [0, 1], of the augmented batch under dropout; gradient_norm.
+    Metrics, batch means: cross_entropy (nats), accuracy in [0, 1], or squared_error, of the augmented batch under
+    dropout; gradient_norm.
     """
     players.check_batch(batch, state.shape, None, config.num_classes)
     augment_key, dropout_key = jax.random.split(key)
@@ -167,7 +174,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
             config.net, variables, x, config.num_classes, train=True, dropout=dropout_key
         )
         metrics = {name: value.mean() for name, value in _scores(logits, batch["label"]).items()}
-        return metrics["cross_entropy"], (metrics, stats)
+        return next(iter(metrics.values())), (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
     model = players.update(state.model, config.optimizer, gradient, stats)
@@ -186,6 +193,6 @@ def classify(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax
 
 @functools.partial(jax.jit, static_argnums=0)
 def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
-    """cross_entropy (nats) and accuracy of each example of a batch {"x", "label"}: [B]; nothing is drawn."""
+    """cross_entropy (nats) and accuracy, or squared_error, of each example of a batch {"x", "label"}: [B]."""
     players.check_batch(batch, state.shape, None, config.num_classes)
     return _scores(classify(config, state, batch["x"])[0], batch["label"])

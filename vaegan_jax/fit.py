@@ -334,6 +334,13 @@ def check_labels(config: Any, data: Dataset) -> None:
             f"{data.name} {data.split} has no labels, but the config has {config.num_classes} classes: give labels, or "
             "num_classes 0."
         )
+    if data.label.ndim == 2:
+        if data.label.shape[1] != config.num_classes:
+            raise ValueError(
+                f"{data.name} {data.split} has {data.label.shape[1]} attributes, but the config has num_classes "
+                f"{config.num_classes}: give num_classes {data.label.shape[1]}."
+            )
+        return
     if data.label.min() < 0 or data.label.max() >= config.num_classes:
         raise ValueError(
             f"The labels of {data.name} {data.split} go from {data.label.min()} to {data.label.max()}: with "

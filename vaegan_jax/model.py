@@ -24,13 +24,13 @@ class Model:
         """[n, *shape], images in [0, 1]; all algorithms but the classifier."""
         return self._function("sample")(self.config, self.state, key, n, label)
 
-    def encode(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(mean, log_var), [B, K] each; algorithms with an encoder only."""
-        return self._function("encode")(self.config, self.state, x)
+    def encode(self, x: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
+        """(mean, log_var), [B, K] each; algorithms with an encoder only. label where the config has classes."""
+        return self._function("encode")(self.config, self.state, x, *(() if label is None else (label,)))
 
-    def reconstruct(self, x: jax.Array, key: jax.Array) -> jax.Array:
-        """[B, *shape] -> [B, *shape]; algorithms with an encoder only."""
-        return self._function("reconstruct")(self.config, self.state, x, key)
+    def reconstruct(self, x: jax.Array, key: jax.Array, label: jax.Array | None = None) -> jax.Array:
+        """[B, *shape] -> [B, *shape]; algorithms with an encoder only. label where the config has classes."""
+        return self._function("reconstruct")(self.config, self.state, x, key, *(() if label is None else (label,)))
 
     def _function(self, name: str) -> Any:
         if not hasattr(self.algorithm, name):

@@ -3,8 +3,8 @@
 An encoder maps x [B, *shape] to (mean, log_var), both [B, latents]; a generator maps z [B, K] to pre-activations
 [B, *shape]; a discriminator maps x to (logits [B], features of `feature_layer` [B, ...]). The sizes at both ends are
 arguments of the call, so that an algorithm sets them in one place; the fields hold what lies between. `y` is a one-hot
-label [B, Y] or None, and joins every layer's input (Radford et al.'s conditional nets). All compute in `dtype`
-(bfloat16 on an accelerator) and keep their parameters, and return, in float32.
+label or attributes [B, Y], or None, and joins every layer's input (Radford et al.'s conditional nets). All compute in
+`dtype` (bfloat16 on an accelerator) and keep their parameters, and return, in float32.
 """
 
 import dataclasses
@@ -136,14 +136,17 @@ class MLPEncoder(_Net):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, latents: int, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, latents: int, y: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
         h = _flat(x)
         for i, width in enumerate(self.hidden):
-            h = self.activation(_norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(h), train))
+            h = _dense(self, width, f"hidden{i}")(_with_label(h, y))
+            h = self.activation(_norm(self, f"norm{i}")(h, train))
         # One product for both heads: a half-width matrix leaves a core idle.
         heads = nn.Dense(
             2 * latents, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
-        )(h)
+        )(_with_label(h, y))
         mean, log_var = jnp.split(heads.astype(jnp.float32), 2, axis=1)
         return mean, log_var
 
@@ -174,7 +177,10 @@ class MLPGenerator(_Net):
 
 
 class MLPDiscriminator(_Net):
-    """Fully connected: x of any shape -> hidden layers -> one logit. Layers: hidden0, hidden1, ... (activations)."""
+    """Fully connected: x of any shape -> hidden layers -> one logit.
+
+    Layers: input, and the activations hidden0, hidden1, ...
+    """
 
     hidden: tuple[int, ...] = (512, 512)
     activation: Activation = leaky_relu
@@ -189,7 +195,7 @@ class MLPDiscriminator(_Net):
 
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
-        h, features = _flat(x), {}
+        h, features = _flat(x), {"input": x}
         for i, width in enumerate(self.hidden):
             h = _norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(_with_label(h, y)), train)
             features[f"hidden{i}"] = h = self.activation(h)
@@ -203,7 +209,7 @@ class MaxoutDiscriminator(_Net):
     """Goodfellow et al. 2014, released code: dropout, maxout, dropout, maxout, dropout, one logit.
 
     Dropout (rng "dropout", when train) keeps input units with probability keep[0] and units of hidden layer i with
-    keep[1 + i], and divides by it. Layers: hidden0, hidden1, ...
+    keep[1 + i], and divides by it. Layers: input, hidden0, hidden1, ...
     """
 
     hidden: tuple[int, ...] = (240, 240)
@@ -220,7 +226,7 @@ class MaxoutDiscriminator(_Net):
             raise ValueError(
                 f"keep has {len(self.keep)} entries: give {len(self.hidden) + 1}, the input's and each hidden layer's."
             )
-        h, features = _flat(x), {}
+        h, features = _flat(x), {"input": x}
         for i, width in enumerate(self.hidden):
             h = nn.Dropout(1 - self.keep[i], deterministic=not train)(h)
             h = Maxout(
@@ -263,18 +269,21 @@ class ConvEncoder(_Net):
     dtype: Dtype = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, latents: int, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, x: jax.Array, latents: int, y: jax.Array | None = None, *, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
         _check_image("ConvEncoder", x.shape[1:], len(self.channels))
         bias, h = self.norm == "none", x
         for i, width in enumerate(self.channels):
             h = Conv(
                 width, self.kernel, 2, use_bias=bias, dtype=self.dtype, kernel_init=self.kernel_init, name=f"conv{i}"
-            )(h)
+            )(_with_label(h, y))
             h = _norm(self, f"conv{i}_norm")(h, train)
             h = self.activation(h)
-        h = nn.Dense(self.hidden, bias, self.dtype, kernel_init=self.kernel_init, name="hidden0")(_flat(h))
-        h = _norm(self, "hidden0_norm")(h, train)
-        heads = nn.Dense(2 * latents, True, self.dtype, kernel_init=self.kernel_init, name="output")(self.activation(h))
+        h = _with_label(_flat(h), y)
+        h = nn.Dense(self.hidden, bias, self.dtype, kernel_init=self.kernel_init, name="hidden0")(h)
+        h = _with_label(self.activation(_norm(self, "hidden0_norm")(h, train)), y)
+        heads = nn.Dense(2 * latents, True, self.dtype, kernel_init=self.kernel_init, name="output")(h)
         mean, log_var = jnp.split(heads.astype(jnp.float32), 2, axis=1)
         return mean, log_var
 
@@ -340,7 +349,7 @@ class ConvGenerator(_Net):
 class ConvDiscriminator(_Net):
     """DCGAN's discriminator: 5x5 strided convolutions, leaky ReLU, no batch normalisation on the first; one logit.
 
-    The defaults are Radford et al. 2015's MNIST nets (released code). Layers: conv0, conv1, ... and hidden0, ... are a
+    The defaults are Radford et al. 2015's MNIST nets (released code). Layers: input; conv0, ... and hidden0, ... are a
     layer's raw output, before its normalisation (what Larsen et al.'s code compares); conv0_activation, ... come after.
     """
 
@@ -360,7 +369,7 @@ class ConvDiscriminator(_Net):
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
         _check_image("ConvDiscriminator", x.shape[1:], len(self.channels))
-        bias, h, features = self.norm == "none", x, {}
+        bias, h, features = self.norm == "none", x, {"input": x}
 
         def layer(name: str, h: jax.Array, *, norm: bool = True) -> jax.Array:
             features[name] = h

@@ -119,8 +119,8 @@ def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | Non
     """Refuses, while tracing, a batch that does not fit.
 
     Args:
-        batch: {"x": [B, *shape] uint8 or float, "label": int [B] where num_classes > 0}; all with one more leading
-            axis of length `leading` where that is given.
+        batch: {"x": [B, *shape] uint8 or float, "label": int [B], or float [B, num_classes] of attributes, where
+            num_classes > 0}; all with one more leading axis of length `leading` where that is given.
 
     Raises:
         ValueError: what was given, and what is expected.
@@ -147,8 +147,11 @@ def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | Non
     if label is not None:
         if not hasattr(label, "dtype"):
             raise ValueError(f'batch["label"] is a {type(label).__name__}: give an int32 array [{front}].')
-        if label.shape != given[: len(given) - len(shape)] or not jnp.issubdtype(label.dtype, jnp.integer):
-            raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give int32 [{front}].')
+        rows = given[: len(given) - len(shape)]
+        classes = label.shape == rows and jnp.issubdtype(label.dtype, jnp.integer)
+        if not classes and not _are_attributes(label, rows, num_classes):
+            more = f", or attributes float [{front}, {num_classes}]" if num_classes else ""
+            raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give int32 [{front}]{more}.')
 
 
 def check_shape(shape: Shape) -> Shape:
@@ -166,14 +169,30 @@ def divide(z: jax.Array) -> jax.Array:
 
 
 def one_hot(label: jax.Array | None, num_classes: int) -> jax.Array | None:
-    """Labels [B] as float32 [B, num_classes]; None for an unconditional config."""
-    return jax.nn.one_hot(label, num_classes) if num_classes else None
+    """What the nets are told, float32 [B, num_classes]: labels [B] as one-hot, attributes as they are; None if 0."""
+    if not num_classes:
+        return None
+    if label is not None and label.ndim == 2:
+        return label.astype(jnp.float32)
+    return jax.nn.one_hot(label, num_classes)
+
+
+def fits(label: jax.Array, n: int, num_classes: int) -> bool:
+    """Whether label is int [n], or float [n, num_classes] of attributes."""
+    classes = label.shape == (n,) and jnp.issubdtype(label.dtype, jnp.integer)
+    return bool(classes or _are_attributes(label, (n,), num_classes))
+
+
+def _are_attributes(label: jax.Array, rows: tuple[int, ...], width: int) -> bool:
+    """Whether label is float [*rows, width]; width 0: of any width, as nobody will look at them."""
+    fit = label.ndim == len(rows) + 1 and label.shape[:-1] == rows and width in (0, label.shape[-1])
+    return fit and bool(jnp.issubdtype(label.dtype, jnp.floating))
 
 
 def blocks(
     draw: Callable[[jax.Array, jax.Array | None], jax.Array], key: jax.Array, n: int, size: int, label: jax.Array | None
 ) -> jax.Array:
-    """The first n rows of draw(key of block i, label [size] of block i or None) for i = 0, 1, ...: memory of one block.
+    """The first n rows of draw(key of block i, its `size` labels or None) for i = 0, 1, ...: memory of one block.
 
     Row j depends on j // size and j % size alone, so a longer sample begins with the shorter one (with labels and batch
     statistics: up to the last whole block; it is filled up with the labels from the first on).
@@ -182,9 +201,9 @@ def blocks(
         raise ValueError(f"n is {n}: give how many to sample, 0 or more.")
     count = max(-(-n // size), 1)
     if label is not None:
-        if label.shape != (n,) or not jnp.issubdtype(label.dtype, jnp.integer):
+        if not fits(label, n, 0):
             raise ValueError(f"label is {label.dtype} {tuple(label.shape)}: one int32 an example is expected, ({n},).")
-        label = jnp.resize(label, (count * size,)).reshape(count, size)
+        label = jnp.resize(label, (count * size, *label.shape[1:])).reshape(count, size, *label.shape[1:])
 
     def block(i: jax.Array | int) -> jax.Array:
         return draw(jax.random.fold_in(key, i), None if label is None else label[i])

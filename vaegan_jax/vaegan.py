@@ -3,6 +3,7 @@
 L_prior = KL(q(z|x) || N(0, I)),  L_llike = -E_q log N(Dis_l(x); Dis_l(Dec(z)), I),
 L_GAN   = -log Dis(x) - log(1 - Dis(Dec(z_p))) - log(1 - Dis(Dec(z)))     (algorithm 1; z ~ q(z|x), z_p ~ N(0, I))
 Enc descends L_prior + L_llike,  Dec descends gamma L_llike - L_GAN,  Dis descends L_GAN.
+With num_classes all three are told y as well (section 4.2): a class, or a vector of attributes.
 """
 
 import dataclasses
@@ -51,8 +52,10 @@ class Config:
     discriminator: nn.Module = dataclasses.field(
         default_factory=lambda: nets.ConvDiscriminator(feature_layer="conv1_activation")
     )
-    """Its feature_layer names Dis_l. N(Dis_l, I) expects features of unit scale: with conv1, the raw output, whose
-    deviation is about .02 in these shallow nets, the encoder falls back on the prior (KL 0.3 nats after 500 steps)."""
+    """Its feature_layer names Dis_l: "input" and gan_weight 0 make this a VAE with p(x|z) = N(x; Dec(z), I).
+
+    N(Dis_l, I) expects features of unit scale: with conv1, the raw output, whose deviation is about .02 in these
+    shallow nets, the encoder falls back on the prior (KL 0.3 nats after 500 steps)."""
     output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
     gamma: float = 1e-3
     """Weight of L_llike against L_GAN in the decoder: L_llike sums over the features of Dis_l (6,272 here)."""
@@ -75,12 +78,13 @@ class Config:
     ema_decay: float | None = None
     """Moving average of the decoder's parameters, used by sample, decode and reconstruct."""
     sampling_statistics: Literal["running", "batch"] = "running"
+    num_classes: int = 0
+    """Above 0: all three nets take the label, int32 [B], or float [B, num_classes] of attributes."""
     batch_size: int = 64
     dataset_size: int = 60_000
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
 
     batches_per_step = 1
-    num_classes = 0
     prior = "normal"
     prior_scale = 1.0
 
@@ -143,7 +147,8 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one."""
     shape = players.check_shape(shape)
     encoder_key, key = jax.random.split(key)
-    encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents)
+    y = (jnp.zeros((1, config.num_classes)),) if config.num_classes else ()
+    encoder = players.initialize(config.encoder, encoder_key, jnp.zeros((1, *shape)), config.latents, *y)
     decoder, discriminator = adversarial.init_players(config, key, shape, data_mean)
     return State(jnp.int32(0), players.create(encoder, config.encoder_optimizer), decoder, discriminator, shape)
 
@@ -160,19 +165,20 @@ def gradients(
     """
     noise_key, prior_key, *dropout_keys = jax.random.split(key, 5)
     x = adversarial.from_unit(config, batch["x"])
+    y = players.one_hot(batch.get("label"), config.num_classes)
     noise = jax.random.normal(noise_key, (x.shape[0], config.latents))
     z_p = adversarial.draw_latents(config, prior_key, x.shape[0])
 
     def enc(params: Any) -> tuple[tuple[jax.Array, jax.Array], Any]:
         """z ~ q(z|x) and L_prior."""
         variables = {"params": params, "batch_stats": state.encoder.batch_stats}
-        (mean, log_var), stats = players.apply(config.encoder, variables, x, config.latents, train=True)
+        (mean, log_var), stats = players.apply(config.encoder, variables, x, config.latents, *_told(y), train=True)
         prior = losses.kl_standard_normal(mean, log_var).mean()
         return (mean + jnp.exp(0.5 * log_var) * noise, prior), stats
 
     def dec(params: Any, z: jax.Array, stats: Any) -> tuple[jax.Array, Any]:
         variables = {"params": params, "batch_stats": stats}
-        return adversarial.generate(config, variables, z, None, state.shape, train=True)
+        return adversarial.generate(config, variables, z, y, state.shape, train=True)
 
     def dis(params: Any, rebuilt: jax.Array, fake: jax.Array) -> tuple[dict[str, jax.Array], Any]:
         """Logits of the three batches, and L_llike."""
@@ -183,7 +189,10 @@ def gradients(
             nonlocal stats
             variables = {"params": params, "batch_stats": stats}
             together = images[0] if len(images) == 1 else jnp.concatenate(images)
-            judged, stats = players.apply(config.discriminator, variables, together, train=True, dropout=next(keys))
+            of_each = None if y is None else jnp.concatenate([y] * len(images))
+            judged, stats = players.apply(
+                config.discriminator, variables, together, of_each, train=True, dropout=next(keys)
+            )
             return list(zip(*(jnp.split(part, len(images)) for part in judged), strict=True))
 
         if not config.one_batch:
@@ -242,6 +251,11 @@ def gradients(
     return grads, stats, metrics | {f"{name}_gradient_norm": players.gradient_norm(g) for name, g in grads.items()}
 
 
+def _told(y: jax.Array | None) -> tuple[jax.Array, ...]:
+    """The encoder's further argument: an encoder without labels need not know of them."""
+    return () if y is None else (y,)
+
+
 def _turns(config: Config, metrics: Metrics) -> tuple[jax.Array, jax.Array]:
     """Whether Dis and Dec move, by the authors' balance rule: if neither would, both do."""
     costs = jnp.stack([metrics["real_cost"], metrics["fake_cost"]])
@@ -252,13 +266,13 @@ def _turns(config: Config, metrics: Metrics) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One update of each of the three networks. batch = {"x": uint8 or float [B, *shape]}.
+    """One update of each of the three networks. batch = {"x": uint8 or float [B, *shape]}, "label" where conditional.
 
     Metrics (batch means): prior = L_prior and llike = L_llike in nats, gan = L_GAN, pixel_error = mean squared error a
     pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of Dec(z_p)),
     the three gradient norms; under balance, discriminator_updated and decoder_updated.
     """
-    players.check_batch(batch, state.shape, None, 0)
+    players.check_batch(batch, state.shape, None, config.num_classes)
     grads, stats, metrics = gradients(config, state, batch, key)
     moved = {
         "encoder": players.update(state.encoder, config.encoder_optimizer, grads["encoder"], stats["encoder"]),
@@ -277,24 +291,35 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     return State(state.step + 1, **moved, shape=state.shape), metrics
 
 
+def encode(config: Config, state: State, x: jax.Array, label: Any = None) -> tuple[jax.Array, jax.Array]:
+    """q(z | x): x [B, *shape] uint8 or in [0, 1] -> (mean, log_var), [B, K] each. Running statistics.
+
+    label: int32 [B], or attributes float [B, num_classes], where the config has classes; so below.
+    """
+    return _encode(config, state, x, adversarial.check_label(config, label))
+
+
 @functools.partial(jax.jit, static_argnums=0)
-def encode(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """q(z | x): x [B, *shape] uint8 or in [0, 1] -> (mean, log_var), [B, K] each. Running statistics."""
-    players.check_batch({"x": x}, state.shape, None, 0)
-    x = adversarial.from_unit(config, x)
-    return players.apply(config.encoder, state.encoder.variables(), x, config.latents, train=False)[0]
+def _encode(config: Config, state: State, x: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    players.check_batch({"x": x} if label is None else {"x": x, "label": label}, state.shape, None, config.num_classes)
+    x, y = adversarial.from_unit(config, x), players.one_hot(label, config.num_classes)
+    return players.apply(config.encoder, state.encoder.variables(), x, config.latents, *_told(y), train=False)[0]
 
 
-def decode(config: Config, state: State, z: jax.Array) -> jax.Array:
+def decode(config: Config, state: State, z: jax.Array, label: Any = None) -> jax.Array:
     """Dec(z) in [0, 1]: z [B, K] -> [B, *shape]. The prior is N(0, I), so this is decode_standard."""
-    return decode_standard(config, state, z)
+    return decode_standard(config, state, z, label)
+
+
+def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array, label: Any = None) -> jax.Array:
+    """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]."""
+    return _reconstruct(config, state, x, key, adversarial.check_label(config, label))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array) -> jax.Array:
-    """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]."""
-    mean, log_var = encode(config, state, x)
-    return decode(config, state, mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape))
+def _reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array, label: jax.Array | None) -> jax.Array:
+    mean, log_var = encode(config, state, x, label)
+    return decode(config, state, mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape), label)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -303,10 +328,10 @@ def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metr
 
     prior = KL(q(z|x) || N(0, I)) and llike = L_llike in nats, pixel_error = mean squared error a pixel in [0, 1].
     """
-    x = players.as_float(batch["x"])
-    mean, log_var = encode(config, state, batch["x"])
-    rebuilt = reconstruct(config, state, batch["x"], key)
-    features, rebuilt_features = (discriminate(config, state, images)[1] for images in (x, rebuilt))
+    x, label = players.as_float(batch["x"]), batch.get("label") if config.num_classes else None
+    mean, log_var = encode(config, state, batch["x"], label)
+    rebuilt = reconstruct(config, state, batch["x"], key, label)
+    features, rebuilt_features = (discriminate(config, state, images, label)[1] for images in (x, rebuilt))
     return {
         "prior": losses.kl_standard_normal(mean, log_var),
         "llike": -losses.gaussian_log_prob(rebuilt_features, 0.0, features),

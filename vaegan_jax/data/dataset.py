@@ -32,7 +32,7 @@ class Dataset:
 
     x: `[N, H, W, C]` images, uint8 in 0..255 or float32 in [0, 1], or finite float32 `[N, D]` vectors.
        N is 0 only where an empty slice was asked for; `load` refuses an empty set.
-    label: int32 `[N]`, or None.
+    label: int32 `[N]`, float32 `[N, A]` of attributes, or None.
     name, split: as they were asked for.
     sha256: of the arrays' bytes, shapes and dtypes, so equal digests mean equal data; left out, it is computed.
 
@@ -64,7 +64,8 @@ class Dataset:
 
 
 def check(x: np.ndarray, label: np.ndarray | None, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """x and label as `Dataset` wants them: C-ordered, floats as float32, images with a channel axis, labels as int32.
+    """x and label as `Dataset` wants them: C-ordered, floats as float32, images with a channel axis, labels as int32,
+    attributes as float32.
 
     Raises DataError for another rank or dtype, a side of 0, values that are not finite, float images outside [0, 1],
     labels that do not fit.
@@ -92,7 +93,15 @@ def check(x: np.ndarray, label: np.ndarray | None, name: str) -> tuple[np.ndarra
                 f"{name}: x is {given} with values from {x.min():.6g} to {x.max():.6g}, but float images lie in "
                 "[0, 1]; scale them, such as x / 255 or (x + 1) / 2."
             )
-    if label is not None:
+    if label is not None and np.ndim(label) == 2 and np.asarray(label).dtype.kind == "f":
+        attributes = np.asarray(label, np.float32)
+        if len(attributes) != len(x) or not attributes.shape[1] or not np.isfinite(attributes).all():
+            raise DataError(
+                f"{name}: label is float {list(attributes.shape)}: finite attributes for each of the {len(x)} examples "
+                f"are expected, [{len(x)}, A]."
+            )
+        label = np.ascontiguousarray(attributes)
+    elif label is not None:
         label = np.asarray(label)
         if label.shape != (len(x),) or label.dtype.kind not in "iu":
             raise DataError(

@@ -343,6 +343,8 @@ def _needs_mixture(one: Subject) -> str:
 
 def _needs_density(one: Subject) -> str:
     name = one.algorithm.__name__
+    if one.config.num_classes:
+        return f"this {name} is told a label, and has a likelihood for each: the measure is of models without"
     missing = not one.has_likelihood and one.ask.sigma is None
     return f"{name} has no likelihood of its own: give sigma, the deviation of N(G(z), sigma^2 I)" if missing else ""
 
