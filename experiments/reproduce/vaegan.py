@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import jax
 import numpy as np
 
-from experiments.reproduce import draw, inversion, vaegan_attributes, vaegan_faces, vaegan_judge
+from experiments.reproduce import draw, inversion, vaegan_attributes, vaegan_faces, vaegan_judge, vaegan_lfw
 from experiments.reproduce import samples as eye
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
@@ -211,4 +211,5 @@ PARTS = (
     ),
     vaegan_attributes.PART,
     vaegan_faces.PART,
+    vaegan_lfw.PART,
 )

@@ -34,7 +34,7 @@ def no_compilation_cache(monkeypatch):
 def test_every_part_fills_rows_of_the_published_ones():
     known = published.entries()["vaegan"]
     rows = [row for part in vaegan.PARTS for row in part.rows]
-    assert sorted(rows) == sorted(name for name, entry in known.items() if not entry.not_run)
+    assert sorted(rows) == sorted(name for name, entry in known.items() if not entry.not_run or name.startswith("lfw"))
     assert published.headline("vaegan") in rows
     for part in vaegan.PARTS:
         assert all(part.says(budget) for budget in ("smoke", "cpu", "paper"))
