@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax import plots
+from vaegan_jax import state as players
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.fit import Run
 
@@ -21,9 +22,8 @@ def draw(run: Run, data: Dataset, folder: Path, *, n: int = 100) -> list[Path]:
     algorithm, config, state = run.algorithm, run.config, run.state(run.seeds[0])
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "samples.png"]
-    labels = jnp.arange(n) % config.num_classes if config.num_classes else None
-    if labels is not None and data.label is not None and data.label.ndim == 2:
-        labels = jnp.asarray(np.resize(data.label, (n, config.num_classes)))  # attributes of examples
+    classes = jnp.arange(n) % config.num_classes if config.num_classes else None
+    labels, *_ = *players.must_be_told(config, data.label, n), classes
     images = np.asarray(algorithm.sample(config, state, jax.random.key(1), n, labels))
     if images.ndim == 2:
         if images.shape[1] == 2:

@@ -40,7 +40,7 @@ def neighbours(samples: np.ndarray, train: Dataset, test: Dataset) -> Neighbours
         ValueError: data without labels, or of another shape.
     """
     if train.label is None or train.label.ndim != 1:
-        raise ValueError(f"{train.name} has no labels: give a labelled data set.")
+        raise ValueError(f"{train.name} has no classes: give a labelled data set.")
     for name, x in (("samples", samples), ("test", test.x)):
         if x.shape[1:] != train.x.shape[1:] or not len(x):
             raise ValueError(f"{name} has shape {x.shape}: [n, {', '.join(map(str, train.x.shape[1:]))}] is expected.")

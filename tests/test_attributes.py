@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import vaegan_jax
-from vaegan_jax import classifier, data, fit, gan, nets, state, vaegan
+from vaegan_jax import classifier, data, fit, gan, nets, state, vaegan, wgan
 from vaegan_jax.optimizer import Optimizer
 
 D, B, K, A = 5, 6, 2, 3
@@ -18,7 +18,7 @@ Y = RNG.normal(size=(B, A)).astype(np.float32)
 ADAM = Optimizer(rule="adam", learning_rate=3e-3, momentum=0.5)
 CONFIG = vaegan.Config(
     latents=K, batch_size=B, gamma=0.1, encoder=nets.MLPEncoder(hidden=(4,)), decoder=nets.MLPDecoder(hidden=(4,)),
-    discriminator=nets.MLPDiscriminator(hidden=(4,)), num_classes=A,
+    discriminator=nets.MLPDiscriminator(hidden=(4,)), num_classes=A, labels="attributes",
 )  # fmt: skip
 SIZES = {"encoder": D, "decoder": K, "discriminator": D}  # of what the first layer of each is shown
 
@@ -39,25 +39,27 @@ def test_all_three_nets_are_told_the_attributes(trained):
 
 
 def test_one_hot_attributes_are_classes(trained):
+    classes = dataclasses.replace(CONFIG, labels="classes")
     label = np.array([0, 2, 1, 1, 0, 2], np.int32)
     hot = np.eye(A, dtype=np.float32)[label]
 
     def key():
         return jax.random.key(3)
 
-    one, two = (vaegan.train_step(CONFIG, trained, {"x": X, "label": y}, key())[0] for y in (label, hot))
+    both = ((classes, label), (CONFIG, hot))
+    one, two = (vaegan.train_step(c, trained, {"x": X, "label": y}, key())[0] for c, y in both)
     jax.tree.map(np.testing.assert_array_equal, one, two)
     z = jax.random.normal(jax.random.key(4), (B, K))
     for call in (
-        lambda y: vaegan.encode(CONFIG, trained, X, y)[0],
-        lambda y: vaegan.decode(CONFIG, trained, z, y),
-        lambda y: vaegan.reconstruct(CONFIG, trained, X, key(), y),
-        lambda y: vaegan.discriminate(CONFIG, trained, X, y)[0],
-        lambda y: vaegan.sample(CONFIG, trained, key(), B, y),
-        lambda y: vaegan.validate(CONFIG, trained, {"x": X, "label": y}, key())["llike"],
+        lambda c, y: vaegan.encode(c, trained, X, y)[0],
+        lambda c, y: vaegan.decode(c, trained, z, y),
+        lambda c, y: vaegan.reconstruct(c, trained, X, key(), y),
+        lambda c, y: vaegan.discriminate(c, trained, X, y)[0],
+        lambda c, y: vaegan.sample(c, trained, key(), B, y),
+        lambda c, y: vaegan.validate(c, trained, {"x": X, "label": y}, key())["llike"],
     ):
-        told, other = call(label), call(2 * hot)
-        np.testing.assert_array_equal(told, call(hot))
+        told, other = call(classes, label), call(CONFIG, 2 * hot)
+        np.testing.assert_array_equal(told, call(CONFIG, hot))
         assert np.abs(told - other).max() > 1e-4  # and what they are told matters
 
 
@@ -91,21 +93,29 @@ def test_a_gan_learns_what_an_attribute_says_and_a_run_is_read_back(tmp_path):
     y = RNG.uniform(-1, 1, size=(1_000, 1)).astype(np.float32)
     x = (y + 0.05 * RNG.normal(size=(1_000, 2))).astype(np.float32)
     config = dataclasses.replace(
-        gan.vectors(2), num_classes=1, generator=nets.MLPGenerator(hidden=(32,), activation=jax.nn.relu),
+        gan.vectors(2), num_classes=1, labels="attributes",
+        generator=nets.MLPGenerator(hidden=(32,), activation=jax.nn.relu),
         discriminator=nets.MLPDiscriminator(hidden=(32, 32)), generator_optimizer=ADAM, discriminator_optimizer=ADAM,
     )  # fmt: skip
     dataset = data.dataset.Dataset(x, y, "pairs")
     assert dataset.label.dtype == np.float32 and dataset.label.shape == (1_000, 1)
-    fit.fit(gan, config, dataset, steps=600, workdir=tmp_path / "run", progress=False)
-    asked = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]
-    made = np.asarray(vaegan_jax.load(tmp_path / "run").sample(jax.random.key(1), 200, asked))
+    fit.fit(gan, config, dataset, steps=600, workdir=tmp_path / "run", progress=False, validation=dataset)
+    model = vaegan_jax.load(tmp_path / "run")
+    asked = np.linspace(-1, 1, 200, dtype=np.float32)[:, None]  # three blocks of the batch size
+    made = np.asarray(model.sample(jax.random.key(1), 200, asked))
     assert np.corrcoef(made[:, 0], asked[:, 0])[0, 1] > 0.9
+    with pytest.raises(ValueError, match=r"missing: the config has attributes, give attributes float \[9, 1\]"):
+        model.sample(jax.random.key(1), 9)
+    with pytest.raises(ValueError, match="no encoder"):
+        model.encode(x, y)
 
 
 def test_a_classifier_learns_attributes_by_their_squared_error():
     x = RNG.normal(size=(2_000, 4)).astype(np.float32)
     y = (x @ np.array([[1, 0], [0, 1], [1, -1], [0, 0]])).astype(np.float32)
-    config = dataclasses.replace(classifier.vectors(4), num_classes=2, optimizer=Optimizer(learning_rate=1e-2))
+    config = dataclasses.replace(
+        classifier.vectors(4), num_classes=2, labels="attributes", optimizer=Optimizer(learning_rate=1e-2)
+    )
     run = fit.fit(classifier, config, data.dataset.Dataset(x, y), steps=300, progress=False)
     assert set(run.metrics) >= {"squared_error", "gradient_norm"} and "accuracy" not in run.metrics
     found = fit.validate(classifier, run.config, run.state(0), data.dataset.Dataset(x, y))["squared_error"]
@@ -115,20 +125,30 @@ def test_a_classifier_learns_attributes_by_their_squared_error():
 
 
 def test_attributes_of_another_number_or_kind_get_a_sentence(trained):
-    with pytest.raises(ValueError, match=r"give int32 \[B\], or attributes float \[B, 3\]"):
+    with pytest.raises(ValueError, match=r"give attributes float \[B, 3\]"):
         vaegan.train_step(CONFIG, trained, {"x": X, "label": Y[:, :2]}, jax.random.key(0))
-    for bad in (Y[:, :2], Y[:, 0], np.full_like(Y, np.nan)):
-        with pytest.raises(ValueError, match=r"give finite attributes \[n, 3\], or int32 \[n\]"):
+    for bad in (Y[:, :2], Y[:, 0], np.full_like(Y, np.nan), np.zeros(B, np.int32)):
+        with pytest.raises(ValueError, match=r"give finite attributes, float \[n, 3\]"):
             vaegan.encode(CONFIG, trained, X, bad)
     with pytest.raises(ValueError, match='no "label"'):
         vaegan.encode(CONFIG, trained, X)
     with pytest.raises(ValueError, match="leave it out"):
-        vaegan.encode(dataclasses.replace(CONFIG, num_classes=0), trained, X, Y)
+        vaegan.encode(dataclasses.replace(CONFIG, num_classes=0, labels="classes"), trained, X, Y)
+    with pytest.raises(ValueError, match="labels are attributes, but num_classes is 0"):
+        dataclasses.replace(CONFIG, num_classes=0)
+    with pytest.raises(ValueError, match="give 'running', or use sample"):
+        vaegan.decode(dataclasses.replace(CONFIG, sampling_statistics="batch"), trained, jnp.zeros((B, K)), Y)
+    with pytest.raises(ValueError, match=r"label is float32 \(6, 3\): the config has attributes, give .*\[5, 3\]"):
+        vaegan.sample(CONFIG, trained, jax.random.key(0), 5, Y)
     with pytest.raises(ValueError, match="has 2 attributes, but the config has num_classes 3"):
         fit.fit(vaegan, CONFIG, data.dataset.Dataset(X, Y[:, :2]), steps=1, progress=False)
+    with pytest.raises(ValueError, match="are classes, but the config has labels='attributes'"):
+        fit.fit(vaegan, CONFIG, data.dataset.Dataset(X, np.zeros(B, int)), steps=1, progress=False)
     for label in (Y[:3], np.full_like(Y, np.inf), np.zeros((B, 0), np.float32)):
         with pytest.raises(data.DataError, match="finite attributes for each of the 6 examples"):
             data.dataset.Dataset(X, label)
+    with pytest.raises(data.DataError, match=r"give attributes \[N, A\] as floats"):
+        data.dataset.Dataset(X, np.ones((B, A), int))
     state.check_batch({"x": X, "label": Y}, (D,), None, 0)  # data that have some, for a model that asks for none
 
 
@@ -142,3 +162,28 @@ def test_every_layer_of_a_convolutional_encoder_is_told_them():
     plain = inputs()
     assert len(plain) == 4
     assert inputs(jnp.zeros((2, A))) == {name: width + A for name, width in plain.items()}
+
+
+def test_wgan_takes_attributes_for_each_batch_of_a_step():
+    """[n_critic, B, A]: what one batch alone is told moves the critic, and the generator if it is the last."""
+    config = dataclasses.replace(
+        wgan.vectors(D), batch_size=B, num_classes=A, labels="attributes", n_critic=2,
+        generator=nets.MLPGenerator(hidden=(4,)), discriminator=nets.MLPDiscriminator(hidden=(4,)),
+    )  # fmt: skip
+    start = wgan.init(config, jax.random.key(1), (D,))
+    y = np.stack([Y * [1, 0, 0], Y * [0, 0, 1]]).astype(np.float32)
+    after, _ = wgan.train_step(config, start, {"x": np.stack([X, X]), "label": y}, jax.random.key(2))
+
+    def moved(player, size):
+        old, new = (getattr(s, player).params["hidden0"]["kernel"][size:] for s in (start, after))
+        return (np.abs(new - old).max(axis=1) > 0).tolist()
+
+    assert moved("discriminator", D) == [True, False, True]
+    assert moved("generator", config.latents) == [False, False, True]
+
+
+def test_attributes_are_kept_in_files(tmp_path):
+    np.savez(tmp_path / "set.npz", x=X, label=Y)
+    found = data.load(f"npz:{tmp_path / 'set.npz'}", "train[2:5]")
+    np.testing.assert_array_equal(found.label, Y[2:5])
+    assert found.sha256 != data.dataset.Dataset(X[2:5], Y[1:4]).sha256

@@ -48,7 +48,7 @@ def test_scores_of_extreme_logits_are_finite_with_their_gradient():
     logits, label = jnp.array([[1e4, -1e4, 0.0]]), jnp.array([1])
 
     def loss(logits):
-        return classifier._scores(logits, label)["cross_entropy"].sum()
+        return classifier._scores(classifier.Config(), logits, label)["cross_entropy"].sum()
 
     value, gradient = jax.value_and_grad(loss)(logits)
     np.testing.assert_allclose(value, 2e4)

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 
 from vaegan_jax import config as configs
-from vaegan_jax import gan, nets, vae, vaegan, wgan
+from vaegan_jax import gan, gmmn, nets, vae, vaegan, wgan
 from vaegan_jax.optimizer import Optimizer
 
-ALL = [vae.Config(), gan.Config(), gan.dcgan(True), wgan.Config(), wgan.gradient_penalty(), vaegan.Config()]
+ALL = [
+    vae.Config(),
+    gan.Config(),
+    gan.dcgan(True),
+    wgan.Config(),
+    wgan.gradient_penalty(),
+    vaegan.Config(),
+    gmmn.Config(),
+]
 
 
 @pytest.mark.parametrize("config", [*ALL, wgan.vectors(2), vae.vectors(3)], ids=lambda c: type(c).__module__)

@@ -40,6 +40,12 @@ def test_the_estimate_is_equation_3():
     assert float(gmmn.squared_mmd(jnp.float32(x), jnp.float32(y), s, biased=False)) == pytest.approx(unbiased, abs=1e-5)
     with pytest.raises(ValueError, match="give equal shapes"):
         gmmn.squared_mmd(jnp.float32(x), jnp.zeros((7, 6)), s)
+    with pytest.raises(ValueError, match="at least one number above 0"):
+        gmmn.squared_mmd(jnp.float32(x), jnp.float32(y), ())
+    whole = jnp.arange(12, dtype=jnp.uint8).reshape(4, 3) * 20
+    unit = whole / jnp.float32(255)
+    found, expected = (float(gmmn.squared_mmd(each, unit[:2], s)) for each in (whole, unit))
+    assert found == pytest.approx(expected, abs=1e-6)
     with pytest.raises(ValueError, match="give 2 or more of each"):
         gmmn.squared_mmd(jnp.float32(x), jnp.float32(y[:1]), s, biased=False)
 
@@ -111,7 +117,7 @@ def test_it_learns_two_far_modes_and_a_run_is_read_back(tmp_path):
     rng = RNG(0)
     x = np.float32(rng.choice([-1.0, 1.0], (2_000, 1)) + 0.1 * rng.normal(size=(2_000, 2)))
     run = fit.fit(
-        gmmn, gmmn.vectors(2), x, steps=500, workdir=tmp_path / "run", progress=False, validation=x[:500],
+        gmmn, gmmn.vectors(2), x, steps=500, workdir=tmp_path / "run", progress=False, validation=x[:501],
         log_every=100,
     )  # fmt: skip
     end = run.metrics["validation_squared_mmd"][0, -1]
@@ -138,3 +144,9 @@ def test_it_learns_two_far_modes_and_a_run_is_read_back(tmp_path):
 def test_bad_configs_get_a_sentence(bad, sentence):
     with pytest.raises(ValueError, match=sentence):
         dataclasses.replace(TINY, **bad)
+
+
+def test_the_kernels_of_vectors_see_as_far_in_many_dimensions():
+    x, y = (jax.random.normal(jax.random.key(i), (200, 300)) for i in range(2))
+    found = gmmn.squared_mmd(x, y + 1, gmmn.vectors(300).bandwidths, biased=False)
+    assert float(found) > 0.1

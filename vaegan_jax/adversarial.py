@@ -1,7 +1,8 @@
 """What all adversarial algorithms share: priors, ranges, both players' gradients and steps, sampling, judging.
 
-`config` is gan's, wgan's or vaegan's Config, `state` its State: both are read by field name. Images are in [0, 1]
-outside; inside, a generator with output "tanh" and its discriminator work in [-1, 1].
+`config` is gan's, wgan's or vaegan's Config, `state` its State: both are read by field name. gmmn has a generator
+alone, and takes what is about that: check, draw_latents, generate, update_generator, sample, decode_standard. Images
+are in [0, 1] outside; inside, a generator with output "tanh" and its discriminator work in [-1, 1].
 """
 
 import dataclasses
@@ -29,6 +30,8 @@ def check(config: Any) -> None:
             f"latents, batch_size, dataset_size are {config.latents}, {config.batch_size}, {config.dataset_size}, "
             f"num_classes is {config.num_classes}: give 1 or more, and 0 or more classes."
         )
+    if has_attributes(config) and not config.num_classes:
+        raise ValueError("labels are attributes, but num_classes is 0: give how many there are.")
     if not config.prior_scale > 0:
         raise ValueError(f"prior_scale is {config.prior_scale}: give a number above 0.")
     weights = {n: getattr(config, n, 0.0) for n in ("gradient_penalty", "r1", "r2", "dragan", "discriminator_weight")}
@@ -49,6 +52,11 @@ def check(config: Any) -> None:
         raise ValueError(f"packing is {packing} with {config.num_classes} classes: a pack has no one label, give 1.")
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
+
+
+def has_attributes(config: Any) -> bool:
+    """Whether its labels are float [B, num_classes], not int [B]."""
+    return getattr(config, "labels", "classes") == "attributes"
 
 
 def init_players(
@@ -240,15 +248,16 @@ def generator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tup
 def sample(config: Any, state: Any, key: jax.Array, n: int, label: Any = None) -> jax.Array:
     """[n, *shape] in [0, 1] (vectors: any range), in blocks of batch_size; the moving average's if there is one.
 
-    label where the config has classes: int32 [n], None draws them uniformly; or attributes, float [n, num_classes].
-    Under batch statistics an example depends on its block, so labels given for less than a block change its neighbours'
-    images too.
+    label where the config has classes: int32 [n], None draws them uniformly; attributes, float [n, num_classes], must
+    be given. Under batch statistics an example depends on its block, so labels given for less than a block change its
+    neighbours' images too.
     """
     return _sample(config, state, key, n, check_label(config, label))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | None) -> jax.Array:
+    _check_rows(config, label, n, needed=has_attributes(config))
     size = config.batch_size
 
     train, variables = config.sampling_statistics == "batch", state.generator.variables(averaged=True)
@@ -261,7 +270,7 @@ def _sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | 
 
 
 def _draw_inputs(config: Any, key: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array | None]:
-    """One block's z and one-hot labels, which are drawn uniformly where none are given."""
+    """One block's z, and what the nets are told: classes are drawn uniformly where none are given."""
     latent_key, label_key = jax.random.split(key)
     if config.num_classes and label is None:
         label = jax.random.randint(label_key, (config.batch_size,), 0, config.num_classes)
@@ -269,7 +278,9 @@ def _draw_inputs(config: Any, key: jax.Array, label: jax.Array | None) -> tuple[
 
 
 def check_label(config: Any, label: Any) -> jax.Array | None:
-    """label int [B] or float [B, num_classes] as an array; values are checked where they are known, not while tracing.
+    """label int [B], or attributes float [B, num_classes], as an array; values are checked where they are known.
+
+    So not while tracing.
 
     Raises:
         ValueError: labels for a config without classes, or outside of them; attributes of another number, or NaN.
@@ -281,9 +292,9 @@ def check_label(config: Any, label: Any) -> jax.Array | None:
     if isinstance(label, jax.core.Tracer):
         return label
     known, classes = np.asarray(label), config.num_classes
-    if known.dtype.kind == "f":
-        if known.ndim != 2 or known.shape[1] != classes or not np.isfinite(known).all():
-            raise ValueError(f"label is float {known.shape}: give finite attributes [n, {classes}], or int32 [n].")
+    if has_attributes(config):
+        if known.ndim != 2 or known.shape[1] != classes or known.dtype.kind != "f" or not np.isfinite(known).all():
+            raise ValueError(f"label is {known.dtype} {known.shape}: give finite attributes, float [n, {classes}].")
         return jnp.asarray(known, jnp.float32)
     if known.dtype.kind in "iu" and known.size and not 0 <= known.min() <= known.max() < classes:
         raise ValueError(
@@ -291,6 +302,18 @@ def check_label(config: Any, label: Any) -> jax.Array | None:
             f"{classes - 1}."
         )
     return jnp.asarray(label)
+
+
+def _check_rows(config: Any, label: jax.Array | None, n: int, *, needed: bool) -> None:
+    """Raises ValueError for a label that is missing where it is needed, or does not fit n examples."""
+    if label is None and not needed:
+        return
+    attributes = has_attributes(config)
+    if label is None or not players.label_fits(label, (n,), config.num_classes, attributes):
+        given = "missing" if label is None else f"{label.dtype} {tuple(label.shape)}"
+        what = "attributes" if attributes else "classes"
+        wanted = players.describe_label(str(n), config.num_classes, attributes)
+        raise ValueError(f"label is {given}: the config has {what}, give {wanted}.")
 
 
 def _fixed_statistics(config: Any, state: Any) -> dict[str, Any]:
@@ -315,6 +338,10 @@ def decode_standard(config: Any, state: Any, u: jax.Array, label: Any = None) ->
     """G(z) in [0, 1] for a standard normal u [B, latents], mapped to z through the prior's inverse CDF: [B, *shape].
 
     An image depends on its own u alone: where `sample` uses batch statistics, these are of one fixed block of draws.
+    label as in `discriminate`.
+
+    Raises:
+        ValueError: u or label that does not fit; attributes under batch statistics.
     """
     return _decode_standard(config, state, u, check_label(config, label))
 
@@ -323,9 +350,12 @@ def decode_standard(config: Any, state: Any, u: jax.Array, label: Any = None) ->
 def _decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | None) -> jax.Array:
     if u.ndim != 2 or u.shape[1] != config.latents:
         raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
-    if config.num_classes and (label is None or not players.fits(label, u.shape[0], config.num_classes)):
-        given = "missing" if label is None else f"of shape {tuple(label.shape)}"
-        raise ValueError(f"label is {given}: the config has classes, give int32 ({u.shape[0]},).")
+    _check_rows(config, label, u.shape[0], needed=bool(config.num_classes))
+    if has_attributes(config) and config.sampling_statistics == "batch":
+        raise ValueError(
+            "sampling_statistics is 'batch', and which attributes one block should have nobody says: give 'running', "
+            "or use sample."
+        )
     uniform = config.prior_scale * (2 * jax.scipy.stats.norm.cdf(u) - 1)
     z = config.prior_scale * u if config.prior == "normal" else uniform
     variables, y = _fixed_statistics(config, state), players.one_hot(label, config.num_classes)
@@ -335,7 +365,8 @@ def _decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | N
 def discriminate(config: Any, state: Any, x: jax.Array, label: Any = None) -> tuple[jax.Array, jax.Array]:
     """(logits [B], features of config.discriminator.feature_layer) of x [B, *shape] uint8 or in [0, 1].
 
-    Running statistics, no dropout. One of each for a pack: [B / packing].
+    Running statistics, no dropout. One of each for a pack: [B / packing]. label where the config has classes: int32
+    [B], or attributes float [B, num_classes].
     """
     return _discriminate(config, state, x, check_label(config, label))
 
@@ -343,7 +374,7 @@ def discriminate(config: Any, state: Any, x: jax.Array, label: Any = None) -> tu
 @functools.partial(jax.jit, static_argnums=0)
 def _discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     batch = {"x": x} if label is None else {"x": x, "label": label}
-    players.check_batch(batch, state.shape, None, config.num_classes)
+    players.check_batch(batch, state.shape, None, config.num_classes, has_attributes(config))
     y = players.one_hot(label, config.num_classes)
     variables = state.discriminator.variables()
     return players.apply(config.discriminator, variables, pack(config, from_unit(config, x)), y, train=False)[0]

@@ -1,8 +1,8 @@
 """A small convolutional classifier: its penultimate activations and class probabilities are what the metrics look at.
 
 The cross-entropy of its softmax is minimised, in nats: -log p(label | x), averaged over the batch; where labels are
-attributes, float [B, num_classes], the squared error of its outputs is. It draws nothing, so of the algorithms' names
-it lacks `sample`, and has `classify`.
+attributes, the squared error of its outputs is. It draws nothing, so of the algorithms' names it lacks `sample`, and
+has `classify`.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from flax import struct
 
 from vaegan_jax import nets
 from vaegan_jax import state as players
+from vaegan_jax.config import check_choices
 from vaegan_jax.layers import BatchNorm, Conv
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
@@ -81,6 +82,8 @@ class Config:
 
     net: nn.Module = dataclasses.field(default_factory=ConvClassifier)
     num_classes: int = 10
+    labels: Literal["classes", "attributes"] = "classes"
+    """int32 [B], or float [B, num_classes], which its outputs then are."""
     shift: int = 2
     """Training images are moved by up to so many pixels along each axis, at random; what comes in is 0."""
     flip: bool = False
@@ -94,10 +97,12 @@ class Config:
     batches_per_step = 1
 
     def __post_init__(self) -> None:
-        if self.num_classes < 2 or self.batch_size < 2 or self.dataset_size < 1:
+        check_choices(self)
+        least = 1 if self.labels == "attributes" else 2
+        if self.num_classes < least or self.batch_size < 2 or self.dataset_size < 1:
             raise ValueError(
                 f"num_classes, batch_size and dataset_size are {self.num_classes}, {self.batch_size} and "
-                f"{self.dataset_size}: give 2 or more, 2 or more (batch normalisation), and 1 or more."
+                f"{self.dataset_size}: give {least} or more, 2 or more (batch normalisation), and 1 or more."
             )
         if self.shift < 0:
             raise ValueError(f"shift is {self.shift}: give a number of pixels, 0 or more.")
@@ -146,12 +151,12 @@ def augment(config: Config, x: jax.Array, key: jax.Array) -> jax.Array:
     return x
 
 
-def _scores(logits: jax.Array, label: jax.Array) -> Metrics:
-    """cross_entropy = -log p(label | x), nats, and accuracy (1 or 0), of each example: [B]; first what is minimised.
+def _scores(config: Config, logits: jax.Array, label: jax.Array) -> Metrics:
+    """cross_entropy = -log p(label | x), nats, and accuracy (1 or 0), of each example: [B].
 
-    Attributes [B, A]: squared_error, the mean over attributes.
+    Of attributes squared_error, the mean over them.
     """
-    if label.ndim == 2:
+    if config.labels == "attributes":
         return {"squared_error": ((logits - label) ** 2).mean(axis=1)}
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=1)[:, 0]
     return {"cross_entropy": -log_prob, "accuracy": (logits.argmax(axis=1) == label).astype(jnp.float32)}
@@ -159,12 +164,12 @@ def _scores(logits: jax.Array, label: jax.Array) -> Metrics:
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One step down. batch = {"x": uint8 or float [B, *shape], "label": int32 [B], or float [B, num_classes]}.
+    """One step down. batch = {"x": uint8 or float [B, *shape], "label": int32 [B], or attributes [B, num_classes]}.
 
     Metrics, batch means: cross_entropy (nats), accuracy in [0, 1], or squared_error, of the augmented batch under
     dropout; gradient_norm.
     """
-    players.check_batch(batch, state.shape, None, config.num_classes)
+    players.check_batch(batch, state.shape, None, config.num_classes, config.labels == "attributes")
     augment_key, dropout_key = jax.random.split(key)
     x = augment(config, players.as_float(batch["x"]), augment_key)
 
@@ -173,8 +178,9 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
         (logits, _), stats = players.apply(
             config.net, variables, x, config.num_classes, train=True, dropout=dropout_key
         )
-        metrics = {name: value.mean() for name, value in _scores(logits, batch["label"]).items()}
-        return next(iter(metrics.values())), (metrics, stats)
+        metrics = {name: value.mean() for name, value in _scores(config, logits, batch["label"]).items()}
+        minimised = "squared_error" if config.labels == "attributes" else "cross_entropy"
+        return metrics[minimised], (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
     model = players.update(state.model, config.optimizer, gradient, stats)
@@ -185,7 +191,10 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 
 @functools.partial(jax.jit, static_argnums=0)
 def classify(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """x [B, *shape] uint8 or float -> (logits [B, classes], features [B, D]), with running statistics, no dropout."""
+    """x [B, *shape] uint8 or float -> (logits, or attributes, [B, num_classes], features [B, D]).
+
+    Running statistics, no dropout.
+    """
     players.check_batch({"x": x}, state.shape, None, 0)
     variables = state.model.variables()
     return players.apply(config.net, variables, players.as_float(x), config.num_classes, train=False)[0]
@@ -194,5 +203,5 @@ def classify(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax
 @functools.partial(jax.jit, static_argnums=0)
 def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """cross_entropy (nats) and accuracy, or squared_error, of each example of a batch {"x", "label"}: [B]."""
-    players.check_batch(batch, state.shape, None, config.num_classes)
-    return _scores(classify(config, state, batch["x"])[0], batch["label"])
+    players.check_batch(batch, state.shape, None, config.num_classes, config.labels == "attributes")
+    return _scores(config, classify(config, state, batch["x"])[0], batch["label"])

@@ -8,6 +8,7 @@ equals an unbroken one bit for bit on the same device. The last N mod B examples
 import contextlib
 import dataclasses
 import io
+import itertools
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax import checkpoint, logs
+from vaegan_jax import state as players
 from vaegan_jax import workdir as folders
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.loop import Chunk, Diverged, Loop, diverged
@@ -134,6 +136,7 @@ def fit(
         stream = None if progress else io.StringIO()
         bar = held.enter_context(logs.progress(steps, initial=start, description=name, stream=stream))
         window = _Window(seeds)
+        told = players.must_be_told(config, data.label, SAMPLES)
         for chunk in loop.chunks(start, stops):
             bar.update(chunk.last, {k: v[:, -1].mean() for k, v in chunk.metrics.items()})
             for step in (s for s in lines_at if chunk.first < s <= chunk.last):
@@ -151,7 +154,7 @@ def fit(
                     each(step, {k: v for k, v in lines[0].items() if k not in ("step", "seed")})
                 if folder and step in saves:
                     for i, seed in enumerate(seeds if hasattr(algorithm, "sample") else ()):
-                        sample = algorithm.sample(config, loop.state(i), jax.random.key(0), SAMPLES)
+                        sample = algorithm.sample(config, loop.state(i), jax.random.key(0), SAMPLES, *told)
                         folders.picture(sample, folder, step, seed)
                     checkpoint.save(folder / "checkpoints", step, loop.states, keep=keep)
             window.add(chunk, chunk.last)
@@ -164,10 +167,13 @@ def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: in
     if len(data) == 0:
         raise ValueError(f"{data.name} {data.split} is empty: give at least one example.")
     totals: dict[str, float] = {}
-    for start in range(0, len(data), block):
-        batch = {"x": jnp.asarray(data.x[start : start + block])}
+    starts = [*range(0, len(data), block), len(data)]
+    if len(starts) > 2 and starts[-1] - starts[-2] == 1:
+        del starts[-2]  # no block of one example, of which nothing can be compared with each other
+    for start, end in itertools.pairwise(starts):
+        batch = {"x": jnp.asarray(data.x[start:end])}
         if data.label is not None:
-            batch["label"] = jnp.asarray(data.label[start : start + block])
+            batch["label"] = jnp.asarray(data.label[start:end])
         values = algorithm.validate(config, state, batch, jax.random.fold_in(jax.random.key(0), start))
         for name, value in values.items():
             totals[name] = totals.get(name, 0.0) + float(value.sum(dtype=jnp.float32))
@@ -326,15 +332,19 @@ def check_range(config: Any, data: Dataset) -> None:
 
 
 def check_labels(config: Any, data: Dataset) -> None:
-    """Raises ValueError unless `data` has the labels that the config's classes need."""
+    """Raises ValueError unless `data` has the labels, classes or attributes, that the config needs."""
     if not config.num_classes:
         return
+    what = getattr(config, "labels", "classes")
     if data.label is None:
         raise ValueError(
-            f"{data.name} {data.split} has no labels, but the config has {config.num_classes} classes: give labels, or "
+            f"{data.name} {data.split} has no labels, but the config has {config.num_classes} {what}: give labels, or "
             "num_classes 0."
         )
-    if data.label.ndim == 2:
+    has = "classes" if data.label.ndim == 1 else "attributes"
+    if has != what:
+        raise ValueError(f"The labels of {data.name} {data.split} are {has}, but the config has labels={what!r}.")
+    if has == "attributes":
         if data.label.shape[1] != config.num_classes:
             raise ValueError(
                 f"{data.name} {data.split} has {data.label.shape[1]} attributes, but the config has num_classes "

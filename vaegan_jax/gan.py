@@ -88,7 +88,8 @@ class Config:
     sampling_statistics: Literal["running", "batch"] = "running"
     """What the generator's batch normalisation uses in `sample`."""
     num_classes: int = 0
-    """Above 0: both nets take the label."""
+    """Above 0: both nets take the label, int32 [B]; or, where labels are attributes, float [B, num_classes]."""
+    labels: Literal["classes", "attributes"] = "classes"
     packing: int = 1
     """PacGAN (Lin et al. 2018): the discriminator judges so many examples at once, side by side on the last axis."""
     batch_size: int = 100
@@ -198,12 +199,12 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One update of each player. batch = {"x": uint8 or float [B, *shape], "label": int32 [B] where conditional}.
+    """One update of each player. batch = {"x": uint8 or float [B, *shape], "label" where conditional}.
 
     Metrics (batch means): discriminator_loss and generator_loss as minimised, value = V(D, G), d_real = E D(x) and
     d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits, penalty where one is on, both gradient norms.
     """
-    players.check_batch(batch, state.shape, None, config.num_classes)
+    players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))
     if config.update == "alternating":
         first, second = jax.random.split(key)
         state, metrics = adversarial.discriminator_step(config, state, batch, first)

@@ -27,7 +27,7 @@ __all__ = ["Config", "State", "decode_standard", "init", "sample", "squared_mmd"
 Metrics = dict[str, jax.Array]
 Batch = dict[str, jax.Array]
 LEAST = 1e-12
-"""Below it an estimate of MMD^2 is rounding, and its root has no gradient."""
+"""At which MMD^2 is cut before its root, whose gradient at 0 is infinite; an estimate may be rounded to 0 or below."""
 
 # yujiali/gmmn, train.py: both change at iteration 10,000; momentum moves by epochs, and its 183rd begins at 10,010.
 _RELEASED = Optimizer(
@@ -56,7 +56,7 @@ class Config:
     )
     output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
     bandwidths: tuple[float, ...] = (2.0, 5.0, 10.0, 20.0, 40.0, 80.0)
-    """s of the kernels, squared lengths of whole examples: an MNIST digit is some 100 from another."""
+    """s of the kernels, squared lengths in the nets' own range: an MNIST digit is some 100 from another in [0, 1]."""
     root: bool = True
     """Descend MMD rather than its square, whose gradient dies with it (section 3, "L_MMD")."""
     generator_optimizer: Optimizer = _RELEASED
@@ -67,6 +67,7 @@ class Config:
     batch_size: int = 1_000
     """Of data, and of samples against it."""
     dataset_size: int = 55_000
+    """N, which with batch_size makes the epochs of the momentum's schedule; `fit` sets it to its data's."""
     splits: tuple[str, str, str] = ("train[:55000]", "train[55000:]", "test")
     """Train, validation, test."""
 
@@ -85,13 +86,13 @@ class Config:
 
 
 def vectors(dim: int) -> Config:
-    """For x [B, dim] of any range, of a scale of about 1: an MLP, linear output, Adam 1e-3, batches of 500."""
+    """For x [B, dim] of a scale of about 1: an MLP, linear output, Adam 1e-3, batches of 500."""
     return Config(
         latents=max(2, min(dim, 64)),
         prior="normal",
         generator=nets.MLPGenerator(hidden=(128, 128), activation=nn.relu),
         output="linear",
-        bandwidths=(0.01, 0.1, 1.0, 10.0),
+        bandwidths=tuple(dim * s for s in (0.005, 0.05, 0.5, 5.0)),
         generator_optimizer=Optimizer(rule="adam", learning_rate=1e-3, momentum=0.5),
         batch_size=500,
         dataset_size=10_000,
@@ -116,20 +117,25 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
 def squared_mmd(x: jax.Array, y: jax.Array, bandwidths: Sequence[float], *, biased: bool = True) -> jax.Array:
     """MMD^2 from all pairs: x [N, ...], y [M, ...] -> scalar, at most 2 len(bandwidths). Differentiable in both.
 
-    biased: equation 3, which pairs examples with themselves too, so is never below 0; else without those pairs
-    (Gretton et al. 2012, eq. 3), whose mean does not depend on N and M.
+    uint8 counts as [0, 1]. biased: equation 3, which pairs examples with themselves too, so is below 0 by rounding
+    alone; else without those pairs (Gretton et al. 2012, eq. 3), whose mean does not depend on N and M.
 
     Raises:
-        ValueError: examples of unequal shapes, or a single one where it is to be unbiased.
+        ValueError: examples of unequal shapes, none, or a single one where it is to be unbiased; no bandwidths, or not
+            above 0.
     """
-    if not biased and min(x.shape[0], y.shape[0]) < 2:
-        raise ValueError(f"x has {x.shape[0]} examples and y {y.shape[0]}: give 2 or more of each, or biased=True.")
+    least = 1 if biased else 2
+    if min(x.shape[0], y.shape[0]) < least:
+        raise ValueError(f"x has {x.shape[0]} examples and y {y.shape[0]}: give {least} or more of each.")
+    if not bandwidths or not all(s > 0 for s in bandwidths):
+        raise ValueError(f"bandwidths are {tuple(bandwidths)}: give at least one number above 0.")
     if x.shape[1:] != y.shape[1:]:
         raise ValueError(f"x has examples of shape {x.shape[1:]}, y of {y.shape[1:]}: give equal shapes.")
-    x, y = x.reshape(x.shape[0], -1), y.reshape(y.shape[0], -1)
+    x, y = (players.as_float(a).reshape(a.shape[0], -1) for a in (x, y))
 
     def mean_kernel(a: jax.Array, b: jax.Array) -> jax.Array:
-        squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * a @ b.T
+        products = jnp.matmul(a, b.T, precision="highest")  # what is left of them below is a small difference
+        squared = jnp.maximum((a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1)[None, :] - 2 * products, 0.0)
         return jnp.stack([jnp.exp(-squared / (2 * s)).mean() for s in bandwidths]).sum()
 
     def within(a: jax.Array) -> jax.Array:

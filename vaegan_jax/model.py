@@ -21,16 +21,23 @@ class Model:
     state: Any
 
     def sample(self, key: jax.Array, n: int, label: jax.Array | None = None) -> jax.Array:
-        """[n, *shape], images in [0, 1]; all algorithms but the classifier."""
+        """[n, *shape], images in [0, 1]; all algorithms but the classifier. label where the config has classes."""
         return self._function("sample")(self.config, self.state, key, n, label)
 
     def encode(self, x: jax.Array, label: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
         """(mean, log_var), [B, K] each; algorithms with an encoder only. label where the config has classes."""
-        return self._function("encode")(self.config, self.state, x, *(() if label is None else (label,)))
+        return self._function("encode")(self.config, self.state, x, *self._told(label))
 
     def reconstruct(self, x: jax.Array, key: jax.Array, label: jax.Array | None = None) -> jax.Array:
         """[B, *shape] -> [B, *shape]; algorithms with an encoder only. label where the config has classes."""
-        return self._function("reconstruct")(self.config, self.state, x, key, *(() if label is None else (label,)))
+        return self._function("reconstruct")(self.config, self.state, x, key, *self._told(label))
+
+    def _told(self, label: jax.Array | None) -> tuple[jax.Array, ...]:
+        if label is None:
+            return ()
+        if not self.config.num_classes:
+            raise ValueError("label was given, but the config has num_classes = 0: leave it out.")
+        return (label,)
 
     def _function(self, name: str) -> Any:
         if not hasattr(self.algorithm, name):

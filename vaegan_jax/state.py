@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jax.sharding import PartitionSpec
@@ -115,12 +116,14 @@ def as_float(x: jax.Array) -> jax.Array:
     return (x.reshape(x.shape[0], -1).astype(jnp.float32) / 255).reshape(x.shape)  # flat: see losses
 
 
-def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | None, num_classes: int) -> None:
+def check_batch(
+    batch: Mapping[str, jax.Array], shape: Shape, leading: int | None, num_classes: int, attributes: bool = False
+) -> None:
     """Refuses, while tracing, a batch that does not fit.
 
     Args:
-        batch: {"x": [B, *shape] uint8 or float, "label": int [B], or float [B, num_classes] of attributes, where
-            num_classes > 0}; all with one more leading axis of length `leading` where that is given.
+        batch: {"x": [B, *shape] uint8 or float, "label": int [B] where num_classes > 0, or float [B, num_classes] where
+            those are attributes}; all with one more leading axis of length `leading` where that is given.
 
     Raises:
         ValueError: what was given, and what is expected.
@@ -142,16 +145,28 @@ def check_batch(batch: Mapping[str, jax.Array], shape: Shape, leading: int | Non
     if x.dtype != jnp.uint8 and not jnp.issubdtype(x.dtype, jnp.floating):
         raise ValueError(f'batch["x"] is {x.dtype}: give uint8 in [0, 255] or float (images in [0, 1]).')
     label = batch.get("label")
+    wanted = describe_label(front, num_classes, attributes)
     if num_classes and label is None:
-        raise ValueError(f'The config has {num_classes} classes, but the batch has no "label": give int32 [{front}].')
+        what = "attributes" if attributes else "classes"
+        raise ValueError(f'The config has {num_classes} {what}, but the batch has no "label": give {wanted}.')
     if label is not None:
         if not hasattr(label, "dtype"):
             raise ValueError(f'batch["label"] is a {type(label).__name__}: give an int32 array [{front}].')
-        rows = given[: len(given) - len(shape)]
-        classes = label.shape == rows and jnp.issubdtype(label.dtype, jnp.integer)
-        if not classes and not _are_attributes(label, rows, num_classes):
-            more = f", or attributes float [{front}, {num_classes}]" if num_classes else ""
-            raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give int32 [{front}]{more}.')
+        if not label_fits(label, given[: len(given) - len(shape)], num_classes, attributes):
+            raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give {wanted}.')
+
+
+def describe_label(rows: str, num_classes: int, attributes: bool) -> str:
+    """What is expected, for a sentence: int32 [rows], or float [rows, num_classes]."""
+    return f"attributes float [{rows}, {num_classes}]" if attributes else f"int32 [{rows}]"
+
+
+def label_fits(label: jax.Array, rows: tuple[int, ...], num_classes: int, attributes: bool) -> bool:
+    """Whether label is int [*rows], or float [*rows, num_classes]; where num_classes is 0 nobody looks: either."""
+    if attributes or (not num_classes and label.ndim == len(rows) + 1):
+        width = num_classes or label.shape[-1]
+        return label.shape == (*rows, width) and bool(jnp.issubdtype(label.dtype, jnp.floating))
+    return label.shape == rows and bool(jnp.issubdtype(label.dtype, jnp.integer))
 
 
 def check_shape(shape: Shape) -> Shape:
@@ -177,16 +192,16 @@ def one_hot(label: jax.Array | None, num_classes: int) -> jax.Array | None:
     return jax.nn.one_hot(label, num_classes)
 
 
-def fits(label: jax.Array, n: int, num_classes: int) -> bool:
-    """Whether label is int [n], or float [n, num_classes] of attributes."""
-    classes = label.shape == (n,) and jnp.issubdtype(label.dtype, jnp.integer)
-    return bool(classes or _are_attributes(label, (n,), num_classes))
+def must_be_told(config: Any, label: Any, n: int) -> tuple[jax.Array, ...]:
+    """What an algorithm's `sample` of n cannot do without: () but for attributes, of which label [N, A] are an example.
 
-
-def _are_attributes(label: jax.Array, rows: tuple[int, ...], width: int) -> bool:
-    """Whether label is float [*rows, width]; width 0: of any width, as nobody will look at them."""
-    fit = label.ndim == len(rows) + 1 and label.shape[:-1] == rows and width in (0, label.shape[-1])
-    return fit and bool(jnp.issubdtype(label.dtype, jnp.floating))
+    Raises ValueError where a config has attributes and label is None.
+    """
+    if getattr(config, "labels", "classes") != "attributes":
+        return ()
+    if label is None:
+        raise ValueError("The config has attributes, of which there is no law: give data that have some.")
+    return (jnp.asarray(np.resize(label, (n, label.shape[1])), jnp.float32),)
 
 
 def blocks(
@@ -201,8 +216,10 @@ def blocks(
         raise ValueError(f"n is {n}: give how many to sample, 0 or more.")
     count = max(-(-n // size), 1)
     if label is not None:
-        if not fits(label, n, 0):
-            raise ValueError(f"label is {label.dtype} {tuple(label.shape)}: one int32 an example is expected, ({n},).")
+        if not label_fits(label, (n,), 0, attributes=False):
+            raise ValueError(
+                f"label is {label.dtype} {tuple(label.shape)}: int32 ({n},), or attributes float ({n}, A), is expected."
+            )
         label = jnp.resize(label, (count * size, *label.shape[1:])).reshape(count, size, *label.shape[1:])
 
     def block(i: jax.Array | int) -> jax.Array:

@@ -52,7 +52,7 @@ class Config:
     discriminator: nn.Module = dataclasses.field(
         default_factory=lambda: nets.ConvDiscriminator(feature_layer="conv1_activation")
     )
-    """Its feature_layer names Dis_l: "input" and gan_weight 0 make this a VAE with p(x|z) = N(x; Dec(z), I).
+    """Its feature_layer names Dis_l: "input", gan_weight 0 and gamma 1 make this a VAE of p(x|z) = N(Dec(z), I).
 
     N(Dis_l, I) expects features of unit scale: with conv1, the raw output, whose deviation is about .02 in these
     shallow nets, the encoder falls back on the prior (KL 0.3 nats after 500 steps)."""
@@ -79,7 +79,8 @@ class Config:
     """Moving average of the decoder's parameters, used by sample, decode and reconstruct."""
     sampling_statistics: Literal["running", "batch"] = "running"
     num_classes: int = 0
-    """Above 0: all three nets take the label, int32 [B], or float [B, num_classes] of attributes."""
+    """Above 0: all three nets take the label, int32 [B]; or, where labels are attributes, float [B, num_classes]."""
+    labels: Literal["classes", "attributes"] = "classes"
     batch_size: int = 64
     dataset_size: int = 60_000
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
@@ -266,13 +267,13 @@ def _turns(config: Config, metrics: Metrics) -> tuple[jax.Array, jax.Array]:
 
 @functools.partial(jax.jit, static_argnums=0)
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
-    """One update of each of the three networks. batch = {"x": uint8 or float [B, *shape]}, "label" where conditional.
+    """One update of each of the three networks. batch = {"x": uint8 or float [B, *shape], "label" where conditional}.
 
     Metrics (batch means): prior = L_prior and llike = L_llike in nats, gan = L_GAN, pixel_error = mean squared error a
     pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of Dec(z_p)),
     the three gradient norms; under balance, discriminator_updated and decoder_updated.
     """
-    players.check_batch(batch, state.shape, None, config.num_classes)
+    players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))
     grads, stats, metrics = gradients(config, state, batch, key)
     moved = {
         "encoder": players.update(state.encoder, config.encoder_optimizer, grads["encoder"], stats["encoder"]),
@@ -294,25 +295,26 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 def encode(config: Config, state: State, x: jax.Array, label: Any = None) -> tuple[jax.Array, jax.Array]:
     """q(z | x): x [B, *shape] uint8 or in [0, 1] -> (mean, log_var), [B, K] each. Running statistics.
 
-    label: int32 [B], or attributes float [B, num_classes], where the config has classes; so below.
+    label: int32 [B], or attributes float [B, num_classes], where the config has them.
     """
     return _encode(config, state, x, adversarial.check_label(config, label))
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: Config, state: State, x: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    players.check_batch({"x": x} if label is None else {"x": x, "label": label}, state.shape, None, config.num_classes)
+    batch, attributes = {"x": x} if label is None else {"x": x, "label": label}, adversarial.has_attributes(config)
+    players.check_batch(batch, state.shape, None, config.num_classes, attributes)
     x, y = adversarial.from_unit(config, x), players.one_hot(label, config.num_classes)
     return players.apply(config.encoder, state.encoder.variables(), x, config.latents, *_told(y), train=False)[0]
 
 
 def decode(config: Config, state: State, z: jax.Array, label: Any = None) -> jax.Array:
-    """Dec(z) in [0, 1]: z [B, K] -> [B, *shape]. The prior is N(0, I), so this is decode_standard."""
+    """Dec(z) in [0, 1]: z [B, K] -> [B, *shape]. It is decode_standard, as the prior is N(0, I). label as in encode."""
     return decode_standard(config, state, z, label)
 
 
 def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array, label: Any = None) -> jax.Array:
-    """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]."""
+    """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]. label as in encode."""
     return _reconstruct(config, state, x, key, adversarial.check_label(config, label))
 
 

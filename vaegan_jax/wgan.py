@@ -62,6 +62,8 @@ class Config:
     ema_decay: float | None = None
     sampling_statistics: Literal["running", "batch"] = "batch"
     num_classes: int = 0
+    """Above 0: both nets take the label, int32 [B]; or, where labels are attributes, float [B, num_classes]."""
+    labels: Literal["classes", "attributes"] = "classes"
     batch_size: int = 64
     dataset_size: int = 60_000
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
@@ -158,13 +160,14 @@ def critic_step(config: Config, state: State, batch: Batch, key: jax.Array) -> t
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """n_critic critic steps, each with its own batch and noise, then one generator step.
 
-    batch = {"x": uint8 or float [n_critic, B, *shape], "label": int32 [n_critic, B] where conditional}.
+    batch = {"x": uint8 or float [n_critic, B, *shape], "label" [n_critic, B] or [n_critic, B, num_classes]}.
     Under warm-up the generator waits, masked, until its critic steps have passed: generator_updated is then 0.
 
     Metrics: wasserstein = E f(x) - E f(g(z)), critic_loss as minimised, penalty where it is on, critic_gradient_norm:
     means over the critic's steps; generator_loss = -E f(g(z)); generator_gradient_norm; generator_updated.
     """
-    players.check_batch(batch, state.shape, config.n_critic, config.num_classes)
+    attributes = adversarial.has_attributes(config)
+    players.check_batch(batch, state.shape, config.n_critic, config.num_classes, attributes)
     critic_key, generator_key = jax.random.split(key)
 
     def critic(state: State, xs: tuple[Batch, jax.Array]) -> tuple[State, Metrics]:

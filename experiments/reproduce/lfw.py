@@ -16,7 +16,7 @@ HELD = 0.1
 
 
 def load(job: Job) -> tuple[Dataset, Dataset]:
-    """Training and test images of different people with their attributes, float32 [N, A].
+    """Training and test images of different people with their attributes, float32 [N, A]; of `train` where that is.
 
     Images without attributes are left out, as in the released code.
 
@@ -34,7 +34,7 @@ def load(job: Job) -> tuple[Dataset, Dataset]:
 
 def read(file: Path) -> dict[str, np.ndarray]:
     """Aaron_Eckhart_0001 -> scores [A]: a line of names, `person` and `imagenum` first, then a line an image; tabs."""
-    lines = [line.lstrip("#").split("\t") for line in file.read_text().splitlines()]
+    lines = [line.lstrip("#").split("\t") for line in file.read_text("utf-8", "replace").splitlines()]
     lines = [[word.strip() for word in words if word.strip()] for words in lines]
     start = next((i for i, words in enumerate(lines) if words[:2] == ["person", "imagenum"]), None)
     if start is None:

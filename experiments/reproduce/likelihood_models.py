@@ -45,7 +45,7 @@ class Model:
         return self.algorithm is vae
 
     def config(self, budget: str) -> Any:
-        """With the published rates at the published length; a short training gets faster ones."""
+        """With the published rates at the published length; a short training gets faster ones, but of the GMMNs."""
         hidden, back = (DECODERS[self.latents], ENCODERS[self.latents]) if budget != "smoke" else ((16,), (16,))
         if self.algorithm is gmmn:
             base = gmmn.Config()

@@ -22,7 +22,7 @@ STATUS = {
 }
 KINDS = ("within", "at_least", "at_most", "above", "below")
 LEVEL = 0.95  # of the intervals of `above` and `below`
-_JUDGING = ("metric", "dataset", "splits", "value", "error", "steps", "rule", "early", "not_comparable")
+_JUDGING = ("metric", "dataset", "splits", "value", "error", "steps", "rule", "not_comparable")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,6 +156,6 @@ def _entry(target: str, name: str, raw: Mapping[str, Any]) -> Entry:
         raise ValueError(f"{where} has early: give the rule and the steps before whose end it says nothing.")
     if given.get("value") is not None and given.get("status") not in STATUS:
         raise ValueError(f"{where}: status is {given.get('status')!r}, one of {', '.join(STATUS)} is expected.")
-    judging = {k: raw[k] for k in _JUDGING if k in raw}
+    judging = {k: raw[k] for k in _JUDGING if k in raw} | ({"early": True} if raw.get("early") else {})
     digest = hashlib.sha256(json.dumps(judging, sort_keys=True).encode()).hexdigest()
     return Entry(target, name, rule=rule, sha256=digest, **given)

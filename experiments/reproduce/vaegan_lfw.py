@@ -28,9 +28,9 @@ BLOCK = 250
 
 def config(model: str, base: vaegan.Config, attributes: int) -> Any:
     """The same nets for all three. The VAE is VAE/GAN without L_GAN and with the pixels as Dis_l: N(Dec(z), I)."""
-    told = dataclasses.replace(base, num_classes=attributes)
+    told = dataclasses.replace(base, num_classes=attributes, labels="attributes")
     if model == "gan":
-        return dataclasses.replace(models.config("gan", base, ()), num_classes=attributes)
+        return dataclasses.replace(models.config("gan", base, ()), num_classes=attributes, labels="attributes")
     if model == "vae":
         pixels = base.discriminator.clone(feature_layer="input")
         return dataclasses.replace(told, gan_weight=0.0, gamma=1.0, discriminator=pixels)
@@ -46,6 +46,7 @@ def regressor(job: Job, attributes: int) -> classifier.Config:
     return classifier.Config(
         net=net,
         num_classes=attributes,
+        labels="attributes",
         flip=True,
         batch_size=job.choose(16, 128, 128),
         optimizer=Optimizer(learning_rate=2e-3, linear_to=steps),
@@ -82,10 +83,11 @@ def run(job: Job) -> Outcome:
     y, shape = test.label, train.x.shape[1:]
     steps, base = models.steps(job.budget), models.base(job, shape)
     eyes = job.fit("regressor", classifier, regressor(job, y.shape[1]), train, steps=regressor_steps(job.budget))
-    trained = {
-        name: job.fit(name, algorithm, config(name, base, y.shape[1]), train, steps=steps)
-        for name, algorithm in COMPARED.items()
-    }
+    trained = {"test": eyes}
+    for name, algorithm in COMPARED.items():
+        one = job.fit(name, algorithm, config(name, base, y.shape[1]), train, steps=steps)
+        judged = {seed: run for seed, run in one.runs.items() if seed in eyes.seeds}
+        trained[name] = Trained(judged, tuple(sorted({*one.failed, *eyes.failed})))  # a seed needs both
 
     def see(seed: int, x: np.ndarray) -> np.ndarray:
         blocks = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
@@ -95,18 +97,20 @@ def run(job: Job) -> Outcome:
         "test": {seed: best(y, see(seed, test.x)[None]) for seed in eyes.seeds}
     }
     shown = [("test images", test.x[: vaegan_judge.SHOWN])]
-    for name, one in trained.items():
-        found[name] = {}
-        for seed in (s for s in one.seeds if s in eyes.seeds):
-            made = _draws(COMPARED[name], one, seed, y)
-            seen = np.stack([see(seed, x) for x in made])
-            found[name][seed] = best(y, seen)
+    for name, algorithm in COMPARED.items():
+        one, found[name] = trained[name], {}
+        for seed in one.seeds:
+            seen, first = list[np.ndarray](), list[np.ndarray]()
+            for key in jax.random.split(jax.random.key(9), DRAWS):
+                made = np.asarray(algorithm.sample(one.config(), one.state(seed), key, len(y), y))
+                seen.append(see(seed, made))
+                first.append(made[: vaegan_judge.SHOWN])
+            found[name][seed] = best(y, np.stack(seen))
             if seed == one.seeds[0]:
-                first = np.argmax([similarity(y, each)[: vaegan_judge.SHOWN] for each in seen], axis=0)
-                shown.append((models.TITLES[name], made[first, np.arange(len(first))]))
+                likest = np.argmax([similarity(y, each)[: vaegan_judge.SHOWN] for each in seen], axis=0)
+                shown.append((models.TITLES[name], np.stack(first)[likest, np.arange(len(likest))]))
         job.tick()
-    used = {**trained, "test": eyes}
-    row = functools.partial(over_seeds, used, found, data=(train, test))
+    row = functools.partial(over_seeds, trained, found, data=(train, test))
     rows: dict[str, Measured] = {}
     for name in found:
         for metric in METRICS:
@@ -139,12 +143,6 @@ def run(job: Job) -> Outcome:
 def _first(data: Dataset, n: int) -> Dataset:
     assert data.label is not None
     return Dataset(data.x[:n], data.label[:n], data.name, data.split)
-
-
-def _draws(algorithm: Any, one: Trained, seed: int, y: np.ndarray) -> np.ndarray:
-    """DRAWS faces for each row of attributes: [K, N, H, W, C] in [0, 1]."""
-    keys = jax.random.split(jax.random.key(9), DRAWS)
-    return np.stack([np.asarray(algorithm.sample(one.config(), one.state(seed), key, len(y), y)) for key in keys])
 
 
 PART = Part(

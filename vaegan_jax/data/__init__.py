@@ -14,7 +14,7 @@ Names
                              installed, `python -m vaegan_jax.data NAME` prepares it
     folder:PATH              images in sorted order; sub-folders `train`, `test` are splits, other ones are classes
     npz:PATH                 `x`, `label` or `x_train`, `label_train`, `x_test`, ...: images, uint8 or float
-                             in [0, 1], or float vectors
+                             in [0, 1], or float vectors; label [N] of integers, or [N, A] of floats
     idx:PATH                 a folder with the four IDX files, or one file of images
   An image set takes options: NAME@OPTION or NAME@OPTION,OPTION with `crop=SIZE` (centre) and `resize=SIZE` (after the
   crop; bicubic, antialiased; trims rather than stretches), SIZE being N or HxW: `celeb_a@crop=148,resize=64`.

@@ -14,7 +14,7 @@ _X, _LABEL = ("x", "images"), ("label", "labels", "y")
 
 
 def load_npz(path: Path, split: str) -> Arrays:
-    """`npz:PATH`: x as it is stored, label or None.
+    """`npz:PATH`: x as it is stored, label (classes [N], or attributes [N, A]) or None.
 
     Keys: `x` (or `images`) and, if there are labels, `label` (`labels`, `y`): one split, `train`; or the same with
     `_train`, `_test` (or any other split's name) behind them. Raises DataError for a missing key, Python objects

@@ -28,7 +28,8 @@ def names() -> tuple[str, ...]:
 def load(name: str, split: str = "train", *, data_dir: PathLike | None = None) -> Dataset:
     """The data set `name`, in memory. See `vaegan_jax.data` for names, options, splits and routes.
 
-    Returns uint8 images `[N, H, W, C]` or float32 vectors `[N, D]`, int32 labels `[N]` or None, a digest.
+    Returns uint8 images `[N, H, W, C]` or float32 vectors `[N, D]`, int32 labels `[N]`, float32 attributes `[N, A]`
+    (npz) or None, a digest.
     Raises DataError: an unknown name or option, a damaged file, a set that no route can deliver (NotPrepared: perhaps
     one of TFDS), a split that the set does not have (NoSplit).
     """

@@ -103,6 +103,8 @@ def check(x: np.ndarray, label: np.ndarray | None, name: str) -> tuple[np.ndarra
         label = np.ascontiguousarray(attributes)
     elif label is not None:
         label = np.asarray(label)
+        if label.ndim == 2 and len(label) == len(x):
+            raise DataError(f"{name}: label is {label.dtype} {list(label.shape)}: give attributes [N, A] as floats.")
         if label.shape != (len(x),) or label.dtype.kind not in "iu":
             raise DataError(
                 f"{name}: label is {label.dtype} {list(label.shape)}, but one integer for each of the "

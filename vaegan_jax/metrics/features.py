@@ -202,6 +202,8 @@ def _train(
 ) -> None:
     """Trains into `folder`, and writes accuracy.json last: where it is, the training is complete."""
     test = data.load(train.name, recipe.config.splits[2], data_dir=data_dir)
+    if train.label is not None and train.label.ndim == 2:
+        raise ValueError(f"{train.name} has attributes for labels: give images of one class each.")
     fit.check_held_out(recipe.config, train, test)
 
     def say(text: str) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaegan_jax import losses
+from vaegan_jax import state as players
 from vaegan_jax.data import cache, toy
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import ais, frechet, kernel, likelihood, manifold, modes, neighbors, parzen, prd, score
@@ -108,8 +109,10 @@ class Subject:
 
     @functools.cached_property
     def drawn(self) -> np.ndarray:
-        """samples [n, *shape], float32."""
-        return np.asarray(self.algorithm.sample(self.config, self.state, self.key("samples"), self.ask.samples))
+        """samples [n, *shape], float32; with attributes, of those of the reference's first examples."""
+        n = self.ask.samples
+        told = players.must_be_told(self.config, self.data.reference.label, n)
+        return np.asarray(self.algorithm.sample(self.config, self.state, self.key("samples"), n, *told))
 
     @functools.cached_property
     def both(self) -> tuple[np.ndarray, np.ndarray]:
