@@ -46,7 +46,7 @@ def test_neighbours_refuse_what_they_cannot_judge(digits):
     train, test = digits
     with pytest.raises(ValueError, match=r"\[n, 8, 8, 1\] is expected"):
         neighbours(np.zeros((3, 9, 9, 1)), train, test)
-    with pytest.raises(ValueError, match="no labels"):
+    with pytest.raises(ValueError, match="no classes"):
         neighbours(train.x[:3], data.Dataset(train.x, None), test)
 
 
