@@ -29,8 +29,7 @@ def attributes(job: Job, count: int) -> dict[str, np.ndarray]:
     folder = cache.root(job.data_dir) / NAME
     if folder.is_dir():
         found = [f for f in (place / file for place in (folder, folder.parent) for file in LISTS) if f.is_file()]
-        root = folder / "train" if (folder / "train").is_dir() else folder
-        return read(found[0], images.files(root)[:count]) if found else {}
+        return read(found[0], images.training_files(folder)[:count]) if found else {}
     place = prepared.find(NAME, prepared.folders(job.data_dir, cache.root(job.data_dir)))
     return prepared.attributes(place, "train", count) if place else {}
 

@@ -27,9 +27,8 @@ def load(job: Job) -> tuple[Dataset, Dataset]:
     found = [place / LIST for place in (folder, folder.parent) if (place / LIST).is_file()]
     if not folder.is_dir() or not found:
         raise DataError(f"{folder} with LFW's images and {LIST} in it or beside it are needed: put both there.")
-    root = folder / "train" if (folder / "train").is_dir() else folder
     x = job.load(vaegan_faces.source(job, NAME)).x
-    return split(x, [file.stem for file in images.files(root)], read(found[0]))
+    return split(x, [file.stem for file in images.training_files(folder)], read(found[0]))
 
 
 def read(file: Path) -> dict[str, np.ndarray]:

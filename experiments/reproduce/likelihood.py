@@ -215,7 +215,7 @@ PARTS = (
         gmmn,
         says(
             "GMMN-10 and GMMN-50 by AIS, BDMC and Parzen windows", "10 steps",
-            "3,000 steps of 1,000 images each; AIS as in continuous; some 40 minutes a seed",
+            "3,000 steps of 1,000 images each; AIS as in continuous; an estimated 50 minutes a seed",
             "50,000 steps; AIS as in continuous",
         ),
     ),

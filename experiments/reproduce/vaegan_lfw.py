@@ -23,18 +23,16 @@ from vaegan_jax.optimizer import Optimizer
 COMPARED = {"vae": vaegan, "gan": gan, "vaegan": vaegan}
 DRAWS = 10
 METRICS = ("similarity", "error")
-BLOCK = 250
 
 
 def config(model: str, base: vaegan.Config, attributes: int) -> Any:
     """The same nets for all three. The VAE is VAE/GAN without L_GAN and with the pixels as Dis_l: N(Dec(z), I)."""
-    told = dataclasses.replace(base, num_classes=attributes, labels="attributes")
-    if model == "gan":
-        return dataclasses.replace(models.config("gan", base, ()), num_classes=attributes, labels="attributes")
     if model == "vae":
         pixels = base.discriminator.clone(feature_layer="input")
-        return dataclasses.replace(told, gan_weight=0.0, gamma=1.0, discriminator=pixels)
-    return told
+        found = dataclasses.replace(base, gan_weight=0.0, gamma=1.0, discriminator=pixels)
+    else:
+        found = models.config(model, base, ())
+    return dataclasses.replace(found, num_classes=attributes, labels="attributes")
 
 
 def regressor(job: Job, attributes: int) -> classifier.Config:
@@ -90,7 +88,7 @@ def run(job: Job) -> Outcome:
         trained[name] = Trained(judged, tuple(sorted({*one.failed, *eyes.failed})))  # a seed needs both
 
     def see(seed: int, x: np.ndarray) -> np.ndarray:
-        blocks = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
+        blocks = (x[i : i + vaegan_judge.BLOCK] for i in range(0, len(x), vaegan_judge.BLOCK))
         return np.concatenate([np.asarray(classifier.classify(eyes.config(), eyes.state(seed), b)[0]) for b in blocks])
 
     found: dict[str, dict[int, Mapping[str, float]]] = {

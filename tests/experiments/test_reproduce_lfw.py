@@ -87,12 +87,12 @@ def test_a_smoke_run(tmp_path):
     assert __main__.main([*flags, "--data-dir", str(tmp_path / "none"), "--workdir", str(tmp_path / "other")]) == 0
 
 
-def test_the_nets_for_faces_are_told_attributes(key):
+@pytest.mark.parametrize("name", vaegan_lfw.COMPARED)
+def test_the_nets_for_faces_are_told_attributes(key, name):
     """Traced, not computed: 64x64 faces, 73 scores."""
     batch = {"x": jax.ShapeDtypeStruct((4, *models.FACE), "uint8"), "label": jax.ShapeDtypeStruct((4, 73), "float32")}
-    for name, algorithm in vaegan_lfw.COMPARED.items():
-        config = vaegan_lfw.config(name, models.faces(4), 73)
-        state = jax.eval_shape(lambda k: algorithm.init(config, k, models.FACE), key)  # noqa: B023
-        _, metrics = jax.eval_shape(lambda *a: algorithm.train_step(config, *a), state, batch, key)  # noqa: B023
-        assert all(value.shape == () for value in metrics.values())
-        assert state.generator.params["hidden0"]["kernel"].shape[0] == config.latents + 73
+    algorithm, config = vaegan_lfw.COMPARED[name], vaegan_lfw.config(name, models.faces(4), 73)
+    state = jax.eval_shape(lambda k: algorithm.init(config, k, models.FACE), key)
+    _, metrics = jax.eval_shape(lambda *a: algorithm.train_step(config, *a), state, batch, key)
+    assert all(value.shape == () for value in metrics.values())
+    assert state.generator.params["hidden0"]["kernel"].shape[0] == config.latents + 73

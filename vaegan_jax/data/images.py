@@ -164,6 +164,11 @@ def files(folder: Path) -> list[Path]:
     return sorted(f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
 
 
+def training_files(folder: Path) -> list[Path]:
+    """What `load_folder` reads as the split `train`, in that order."""
+    return files(folder / "train" if (folder / "train").is_dir() else folder)
+
+
 def _centre(image: np.ndarray, size: tuple[int, int], where: str) -> np.ndarray:
     (h, w), (height, width) = image.shape[:2], size
     if height > h or width > w:
