@@ -68,17 +68,25 @@ def run(flags: Any) -> int:
         return 0
     commit = flags.commit or (results.commit() if flags.budget != "smoke" else "smoke")
     common.use_compilation_cache()
+    stale = False
     for name in wanted:
         rows: list[dict[str, Any]] = []
         try:
             rows = _part(parts[name], flags, seeds[name], workdir / name, out, commit, known)
         except DataError as error:  # the other parts need not wait for a file
             print(f"{name}: not run: {error}", file=sys.stderr)
+        except Stale as error:  # nor for a folder
+            stale = True
+            print(f"{name}: not run: {error}", file=sys.stderr)
         results.merge(flags.target, rows, out)
         for row in rows:
             print(f"{row['id']}: {_said(row)}")
     print(f"written: {results.path(flags.target, out)}; the report: python -m experiments.reproduce.report")
-    return 0
+    return int(stale)
+
+
+class Stale(ValueError):
+    """A part's folder is of other seeds or rules."""
 
 
 def _part(
@@ -95,7 +103,7 @@ def _part(
             print(f"{part.name}: done before, in {done}", file=sys.stderr)
             _keep(before["tables"], workdir / "figures", out, flags.target, part.name)
             return before["rows"]
-        raise ValueError(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
+        raise Stale(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
     job = Job(flags.budget, seeds, workdir, workdir / "figures", flags.data_dir, not flags.quiet, commit)
     job.figures.mkdir(exist_ok=True)
     print(f"{part.name}: begun", file=sys.stderr)

@@ -22,7 +22,7 @@ def guidelines(job: Job) -> Outcome:
     network, n = samples.network(job, "mnist"), job.choose(200, 5_000, 5_000)
     judge = samples.judge(network, metrics.statistics(network.features(test.x, progress=False)))
     trained = {variant: models.train(job, "mnist", variant) for variant in models.VARIANTS}
-    # What a variant that diverged is worth: nothing to see.
+    # What a variant that diverged is worth: nothing to see. None is worth less, or one that diverged would be better.
     blank = judge(np.zeros((n, *test.x.shape[1:]), np.float32))["frechet"]
     frechet: dict[str, dict[int, float]] = {}
     classes: dict[str, list[float]] = {}
@@ -45,7 +45,7 @@ def guidelines(job: Job) -> Outcome:
     found = {}
     whole, with_it = trained["dcgan"], frechet["dcgan"]
     for variant, one in list(trained.items())[1:]:
-        values = [frechet[variant].get(s, blank) - with_it[s] for s in with_it]
+        values = [min(frechet[variant].get(s, blank), blank) - min(with_it[s], blank) for s in with_it]
         gone = f"the variant diverged: seeds {', '.join(map(str, lost[variant]))}" if lost[variant] else ""
         found[f"guideline_{variant}"] = Measured(
             values, list(with_it), lost["dcgan"], steps, (one.config(), whole.config()), data, note=gone

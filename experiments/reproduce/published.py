@@ -88,7 +88,10 @@ class Entry:
     status: str = ""
     steps: int | None = None
     early: str = ""
-    """Why agreement before the schedule's end says nothing, where a model that has hardly learned agrees too."""
+    """Why agreement before the schedule's end says nothing, where a model that has hardly learned agrees too.
+
+    May be added after a run: it takes agreement away and gives none.
+    """
     not_comparable: str = ""
     not_run: str = ""
     """Why nobody ran it, where nobody did; "data" may stand beside a rule, for who has the data."""
@@ -104,9 +107,15 @@ class Entry:
         short = self.steps is not None and steps < self.steps and not flat
         if not failed and self.rule.holds(values, self.value) and not (short and self.early):
             return "claim holds" if self.value is None else "reproduced"
-        if short:
-            return f"budget too small: {steps:,} of {self.steps:,} steps"
-        return "not reproduced"
+        return self._too_small(steps) if short else "not reproduced"
+
+    def with_early(self, verdict: str, steps: int) -> str:
+        """A verdict of before the entry had its `early`, by it; whether a curve was flat is not asked again."""
+        agreed = verdict in ("claim holds", "reproduced")
+        return self._too_small(steps) if agreed and self.early and steps < (self.steps or 0) else verdict
+
+    def _too_small(self, steps: int) -> str:
+        return f"budget too small: {steps:,} of {self.steps:,} steps"
 
 
 @functools.cache
@@ -156,6 +165,6 @@ def _entry(target: str, name: str, raw: Mapping[str, Any]) -> Entry:
         raise ValueError(f"{where} has early: give the rule and the steps before whose end it says nothing.")
     if given.get("value") is not None and given.get("status") not in STATUS:
         raise ValueError(f"{where}: status is {given.get('status')!r}, one of {', '.join(STATUS)} is expected.")
-    judging = {k: raw[k] for k in _JUDGING if k in raw} | ({"early": True} if raw.get("early") else {})
+    judging = {k: raw[k] for k in _JUDGING if k in raw}  # early may come later: it takes agreement away, never gives it
     digest = hashlib.sha256(json.dumps(judging, sort_keys=True).encode()).hexdigest()
     return Entry(target, name, rule=rule, sha256=digest, **given)

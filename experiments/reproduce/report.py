@@ -128,7 +128,7 @@ def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
     if verdict.startswith("budget too small") and entry.rule and row["ours"]:
         contrary = entry.rule.opposite()
         if entry.rule.holds(row["ours"]["values"], entry.value):  # but a seed failed, or it is too early to say
-            return ""
+            return "" if row["failed_seeds"] or not entry.early else f"; so far it agrees, but {entry.early}"
         if contrary and contrary.holds(row["ours"]["values"], entry.value):
             return "; so far the other way"
         if contrary:
@@ -191,10 +191,10 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     said = row["published"]
     if said is None:
-        theirs = "a claim" if entry.rule else "-"
+        theirs = f"a claim{_mark(entry.status)}" if entry.rule else "-"
     else:  # as it was printed, not rounded to anything
         theirs = f"{said['value']}" if said["error"] is None else f"{said['value']} +- {said['error']}"
-        theirs += "" if said["status"] == "C" else f" [{said['status']}]"
+        theirs += _mark(said["status"])
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:
         mine = "-"
@@ -219,6 +219,10 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         "steps": f"{row['steps']:,}" if row["steps"] else "-",
         "time": _duration(row["wall_seconds"]) if row["budget"] != "none" else "-",
     }
+
+
+def _mark(status: str) -> str:
+    return f" [{status}]" if status not in ("", "C") else ""
 
 
 def _number(value: float, error: float | None) -> str:

@@ -129,14 +129,14 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
     """Puts rows in place of those of the same id and budget; what has no row gets one that says why. Returns the file.
 
     A row by a rule that has changed since stays with its own rule's digest, and the report says so: run it again. Else
-    its texts (paper, item) are the entry's.
+    its texts (paper, item) and its `early` are the entry's.
     """
     known = published.entries()[target]
     rows = {(r["id"], r["budget"]): dict(r) for r in read(target, folder) if r["budget"] != "none"}
     for row in rows.values():
         entry = known.get(row["id"].partition(".")[2])
         if entry and entry.sha256 == row["rule_sha256"]:
-            row |= _published(entry)
+            row |= _published(entry) | {"verdict": entry.with_early(row["verdict"], row["steps"])}
     rows |= {(r["id"], r["budget"]): dict(r) for r in new}
     ran = {id for id, _ in rows}
     for name, entry in known.items():

@@ -29,10 +29,10 @@ def pictures(job: Job) -> Outcome:
         )
     if decoders:
         blocks = [
-            (f"{k} latents", np.asarray(decode(jax.random.normal(jax.random.key(0), (40, k)))))
+            (f"{k} latents", np.asarray(decode(jax.random.normal(jax.random.key(0), (60, k)))))
             for k, decode in decoders.items()
         ]
-        draw.panels(blocks, job.figures / "figure5.png", columns=20, scale=1)
+        draw.panels(blocks, job.figures / "figure5.png", columns=20)
         drawn["figure5.png"] = f"Figure 5: the decoder's means at draws of the prior, not selected; {_after(job)}."
     return Outcome({}, figures=drawn)
 

@@ -23,7 +23,7 @@ ALGORITHMS = {"wgan": wgan, "gan": gan}
 GENERATORS = {
     "dcgan": "DCGAN generator",
     "nobn": "no batch normalisation, constant filters",
-    "mlp": "MLP generator, 4 layers of 512",
+    "mlp": "MLP generator, 3 hidden layers of 512",
 }
 BOTH_MLP = "both_mlp"
 """The third panels of figures 3 and 4: that generator, and a critic like it."""
@@ -128,10 +128,13 @@ def last(trained: Trained, name: str) -> dict[int, float]:
     return dict(zip(trained.seeds, values[:, -1].tolist(), strict=True))
 
 
-def against(reference: Trained, worse: Trained, name: str, lost: float) -> list[float]:
-    """worse - reference at the end, for the seeds of the reference; `lost` stands for a seed of worse that diverged."""
+def against(reference: Trained, worse: Trained, name: str, lost: float, most: float = np.inf) -> list[float]:
+    """worse - reference at the end, both at most `most`, for the seeds of the reference.
+
+    `lost` stands for a seed of worse that diverged.
+    """
     a, b = last(reference, name), last(worse, name)
-    return [b.get(seed, lost) - a[seed] for seed in a]
+    return [min(b.get(seed, lost), most) - min(a[seed], most) for seed in a]
 
 
 def pictures(trained: Trained, n: int, seed: int) -> np.ndarray:

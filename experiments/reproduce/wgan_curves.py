@@ -101,7 +101,8 @@ def run(job: Job) -> Outcome:
     _draw(job, "wgan", "fig3.png", "Wasserstein estimate", curves, quality)
     _draw(job, "gan", "fig4.png", "JS estimate, nats", curves, quality)
     how = (
-        "Above: the estimate through a median filter over 101 iterations. Below: Frechet distance of samples, "
+        "Above: the estimate through a median filter over 101 iterations; thin lines are seeds. Below: Frechet "
+        "distance of samples, "
         "mnist-cnn features."
     )
     high = f"The MLPs on the right have {cells.HIGH} times algorithm 1's rates, to make training fail as the paper did."
@@ -130,6 +131,9 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
             continue
         (at, said), (judged_at, judged) = curves[algorithm, name], quality[algorithm, name]
         draw.band(upper, at, said, color)
+        for one in said if len(said) > 1 else ():  # where seeds part, their mean is nobody's
+            upper.plot(at, one, color=color, linewidth=0.6, alpha=0.6)
+        upper.set_xlim(left=0)
         if algorithm == "gan":
             upper.axhline(LOG2, color=draw.GREY, linewidth=0.8, linestyle=":")
             upper.annotate("log 2", (0, LOG2), (3, 3), textcoords="offset points", fontsize=8, color="0.4")

@@ -91,6 +91,8 @@ def test_verdicts():
 def test_the_digest_is_of_what_judges_alone():
     changed = TOML.replace("as written", "in other words")
     assert published.read(changed)["gan"]["a"].sha256 == ENTRIES["a"].sha256
+    doubted = TOML.replace("steps = 1000", 'steps = 1000\nearly = "untrained models agree"')
+    assert published.read(doubted)["gan"]["a"].sha256 == ENTRIES["a"].sha256  # it takes agreement away, gives none
     for old, new in (("bound = 10.0", "bound = 11.0"), ("225.0", "226.0"), ("steps = 1000", "steps = 999")):
         assert published.read(TOML.replace(old, new))["gan"]["a"].sha256 != ENTRIES["a"].sha256
 
@@ -160,6 +162,12 @@ def test_merging_keeps_other_budgets_and_says_what_was_not_run(tmp_path, monkeyp
     monkeypatch.setattr(published, "entries", lambda: {"gan": reworded})
     results.merge("gan", [], tmp_path)
     assert {r["paper"] for r in results.read("gan", tmp_path)} == {"P"}  # a text, which judges nothing
+    agreed = {**rows[0], "verdict": "reproduced", "steps": 500}
+    doubted = {**reworded, "a": dataclasses.replace(reworded["a"], early="untrained models agree")}
+    monkeypatch.setattr(published, "entries", lambda: {"gan": doubted})
+    results.merge("gan", [agreed], tmp_path)
+    results.merge("gan", [], tmp_path)
+    assert results.read("gan", tmp_path)[1]["verdict"] == "budget too small: 500 of 1,000 steps"
     again = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
     results.merge("gan", [again], tmp_path)
     assert [r["budget"] for r in results.read("gan", tmp_path)] == ["paper", "cpu", "cpu"]
@@ -224,24 +232,30 @@ def test_a_folder_knows_the_commits_at_which_it_was_worked_on(tmp_path):
 
 
 def test_a_verdict_before_the_published_end_says_which_way_it_points():
-    def remark(verdict, values, steps, kind="above"):
+    def remark(verdict, values, steps, kind="above", early="", failed=()):
         entry = dataclasses.replace(ENTRIES["a"], steps=2000, rule=published.Rule(kind, 0.0, "b"))
-        return report._remark(verdict, {"steps": steps, "ours": {"values": values, "n": len(values)}}, entry)
+        entry = dataclasses.replace(entry, early=early)
+        row = {"steps": steps, "ours": {"values": values, "n": len(values)}, "failed_seeds": failed}
+        return report._remark(verdict, row, entry)
 
     assert remark("claim holds", [1.0, 1.1, 1.2], 1000) == " at 1,000 of 2,000 steps"
     assert remark("claim holds", [1.0, 1.1, 1.2], 2000) == ""
-    early = "budget too small: 1,000 of 2,000 steps"
-    assert remark(early, [-1.0, -1.1, -1.2], 1000) == "; so far the other way"
-    assert remark(early, [-1.0, 3.0, 1.2], 1000) == "; so far undecided by 3 seeds"
-    assert remark(early, [1.0, 1.1, 1.2], 1000, "below") == "; so far the other way"
-    assert remark(early, [-1.0, -1.1], 1000, "at_least") == ""
-    assert remark(early, [1.0, 1.1, 1.2], 1000) == ""  # they agree: a seed failed, which the number beside it says
+    short = "budget too small: 1,000 of 2,000 steps"
+    assert remark(short, [-1.0, -1.1, -1.2], 1000) == "; so far the other way"
+    assert remark(short, [-1.0, 3.0, 1.2], 1000) == "; so far undecided by 3 seeds"
+    assert remark(short, [1.0, 1.1, 1.2], 1000, "below") == "; so far the other way"
+    assert remark(short, [-1.0, -1.1], 1000, "at_least") == ""
+    said = remark(short, [1.0, 1.1, 1.2], 1000, early="so does a model that has hardly learned")
+    assert said == "; so far it agrees, but so does a model that has hardly learned"
+    assert remark(short, [1.0, 1.1, 1.2], 1000, failed=(3,)) == ""  # which the number beside it says
     assert remark("not reproduced", [1.0], 1000) == remark("not comparable: x", [1.0], 1000) == ""
 
 
 def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown():
     row = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
-    for entry, theirs in ((ENTRIES["b"], "a claim"), (dataclasses.replace(ENTRIES["b"], rule=None), "-")):
+    remembered = dataclasses.replace(ENTRIES["b"], status="M")
+    silent = dataclasses.replace(ENTRIES["b"], rule=None)
+    for entry, theirs in ((ENTRIES["b"], "a claim"), (remembered, "a claim [M]"), (silent, "-")):
         assert report._cells({**row, "published": None}, entry)["published"] == theirs
     assert report._cells(row, ENTRIES["b"])["ours"] == "2.0 +- 1.0 (n = 3)"
     lost = results.row(ENTRIES["b"], measured([145.0, 147.5, -279.4]), budget="cpu", provenance=PROVENANCE)
@@ -296,6 +310,21 @@ def test_a_cheap_part_has_ten_seeds_unless_told_otherwise(tmp_path, capsys):
     assert "example1_gan_flat; seeds 0 1 2 3 4 5 6 7 8 9\n" in said and "mlp_gan_collapses; seeds 0 1 2\n" in said
     assert __main__.main(["wgan", "--parts", "example1", "--seeds", "3", "4", "5", "--list"]) == 0
     assert "example1_gan_flat; seeds 3 4 5\n" in capsys.readouterr().out
+
+
+def test_a_folder_of_other_rules_does_not_keep_the_other_parts_from_running(tmp_path, monkeypatch, capsys):
+    ran = []
+    parts = [job.Part(name, (), lambda job, name=name: ran.append(name) or job_outcome(), str) for name in ("a", "b")]
+    monkeypatch.setattr("experiments.reproduce.pca.PARTS", parts)
+    monkeypatch.setattr(results, "merge", lambda *_: None)
+    flags = ["pca", "--budget", "smoke", "--workdir", str(tmp_path)]
+    assert __main__.main([*flags, "--parts", "a"]) == 0
+    assert __main__.main([*flags, "--seeds", "3", "4"]) == 1
+    assert ran == ["a", "b"] and "a: not run: " in capsys.readouterr().err
+
+
+def job_outcome():
+    return job.Outcome({})
 
 
 def test_the_committed_rows_are_whole_and_the_report_is_theirs():
