@@ -70,7 +70,7 @@ def figure3(job: Job) -> Outcome:
         found[name] = Measured(
             [a[s] - b[s] for s in both], both, sorted({*one.failed, *two.failed}), end, (one.config(), two.config()),
             (sets[size], test),
-            note=f"both after {100 * end:,} samples; importance sampling of the last decoders, after "
+            note=f"{n:,} images; both after {100 * end:,} samples; importance sampling of the last decoders, after "
             f"{100 * steps['AEVB']:,} and {100 * steps[other]:,}: {draw.spread(sampled[size, 'AEVB'], 5)} and "
             f"{draw.spread(sampled[size, other], 5)}",
         )  # fmt: skip

@@ -192,7 +192,7 @@ def _part(tag: str) -> Part:
     said = says(
         f"VAE, VAE with Dis_l, VAE/GAN and GAN on {SETS[tag]}",
         "2 steps of perceptrons, 8x8 digits",
-        "800 steps each, 70 minutes for three seeds",
+        "800 steps each, some 100 minutes for three seeds",
         "37,500 steps each",
     )
     return Part(f"models_{tag}", tuple(f"{tag}_{kind}" for kind in kinds), functools.partial(compare, tag=tag), said)

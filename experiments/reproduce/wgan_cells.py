@@ -23,7 +23,7 @@ ALGORITHMS = {"wgan": wgan, "gan": gan}
 GENERATORS = {
     "dcgan": "DCGAN generator",
     "nobn": "no batch normalisation, constant filters",
-    "mlp": "MLP generator, 3 hidden layers of 512",
+    "mlp": "MLP generator, 3 x 512",
 }
 BOTH_MLP = "both_mlp"
 """The third panels of figures 3 and 4: that generator, and a critic like it."""
@@ -87,6 +87,11 @@ def log_every(budget: str) -> int:
     return {"smoke": 1, "cpu": 5, "paper": 20}[budget]
 
 
+def marks(budget: str) -> list[int]:
+    """Generator iterations at which the samples are judged."""
+    return [steps(budget) * k // CHECKPOINTS for k in range(1, CHECKPOINTS + 1)]
+
+
 def samples(budget: str) -> int:
     """Judged at each checkpoint."""
     return {"smoke": 256, "cpu": 2_048, "paper": 10_000}[budget]
@@ -96,7 +101,6 @@ def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
     """The trainings, with frechet, entropy and classes (see samples.judge) among their metrics at CHECKPOINTS steps."""
     shared = job.beside("cells")
     total = steps(job.budget)
-    at = [total * k // CHECKPOINTS for k in range(1, CHECKPOINTS + 1)]
     data, found = job.load(eye.dataset(job, "mnist")), dict[Cell, Trained]()
     extractor, reference = network(job)
     measure = eye.judge(extractor, reference)
@@ -108,7 +112,7 @@ def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
     for cell in cells:
         found[cell] = shared.fit(
             "-".join(cell), ALGORITHMS[cell[0]], config(cell, width(job), len(data)), data, steps=total,
-            log_every=log_every(job.budget), evaluate=evaluate, evaluate_at=at,
+            log_every=log_every(job.budget), evaluate=evaluate, evaluate_at=marks(job.budget),
         )  # fmt: skip
     return found
 

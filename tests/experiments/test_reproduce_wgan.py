@@ -13,11 +13,22 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import wasserstein_distance_nd
 
 from experiments.reproduce import __main__ as reproduce
-from experiments.reproduce import published, results, samples, wgan, wgan_curves, wgan_fig2, wgan_frozen, wgan_vanishing
+from experiments.reproduce import (
+    published,
+    results,
+    samples,
+    wgan,
+    wgan_curves,
+    wgan_fig2,
+    wgan_frozen,
+    wgan_vanishing,
+    wgan_warmup,
+)
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce import wgan_example1 as example1
 from experiments.reproduce import wgan_segments as segments
 from vaegan_jax import adversarial, nets
+from vaegan_jax import wgan as wgan_algorithm
 from vaegan_jax.data import toy
 
 LOG2 = math.log(2)
@@ -167,3 +178,27 @@ def test_a_smoke_of_the_cheap_parts(tmp_path):
     assert rows["example1_critic"]["seeds"] == [0, 1] and rows["spearman_wgan"]["verdict"].startswith("not run")
     for name in ("fig1.png", "fig2.png"):
         Image.open(tmp_path / "results" / "wgan" / name).verify()
+
+
+def test_a_generator_iteration_under_warmup_takes_as_many_steps_of_fit_as_the_algorithm_does(key):
+    """passes counts what train_step does: the generator's count after so many steps, and not one step sooner."""
+    config = dataclasses.replace(
+        cells.config(("wgan", "mlp"), 1, 64),
+        generator=nets.MLPGenerator(hidden=(4,)), discriminator=nets.MLPDiscriminator(hidden=(4,)), batch_size=2,
+        warmup=True,
+    )  # fmt: skip
+    assert config.n_critic * wgan_warmup.SLOW == 100
+    init_key, key = jax.random.split(key)
+    state = wgan_algorithm.init(config, init_key, (4, 4, 1))
+    batch = {"x": jnp.zeros((config.n_critic, 2, 4, 4, 1))}
+
+    def step(state, key):
+        state, _ = wgan_algorithm.train_step(config, state, batch, key)
+        return state, state.generator_steps
+
+    total = wgan_warmup.passes(30)
+    _, made = jax.lax.scan(step, state, jax.random.split(key, total))
+    for iterations in (1, 2, 25, 26, 30):
+        at = wgan_warmup.passes(iterations)
+        assert made[at - 1] == iterations and made[at - 2] == iterations - 1
+    assert wgan_warmup.passes(501) - wgan_warmup.passes(500) == wgan_warmup.SLOW
