@@ -187,6 +187,17 @@ def test_a_run_goes_on_with_more_evaluations(tmp_path):
     fit.fit(module, config, NUMBERS, steps=2, evaluate_at=(2,), **more)
     run = fit.fit(module, config, NUMBERS, steps=4, evaluate_at=(2, 4), **more)
     np.testing.assert_array_equal(run.metrics["double"][0], [4, 8])
+    with pytest.warns(UserWarning, match=r"evaluate_at has step 3, but .* is at step 4 and was not evaluated there"):
+        fit.fit(module, config, NUMBERS, steps=5, evaluate_at=(2, 3, 5), **more)
+
+
+def test_the_output_bias_starts_at_the_data_of_vectors_too(digits):
+    x = digits.x[:50].reshape(50, -1) / np.float32(255)
+    config = vae.Config(encoder=nets.MLPEncoder((4,)), decoder=nets.MLPDecoder((4,)), bias_from_data=True)
+    first = fit.first_states(vae, config, fit.Dataset(x), (0,))
+    p = np.clip(x.mean(0), 1e-3, 1 - 1e-3)
+    bias = first.model.params["decoder"]["output"]["bias"][0]
+    np.testing.assert_allclose(bias, np.log(p / (1 - p)), rtol=1e-3, atol=1e-3)
 
 
 def test_the_datas_size_becomes_the_configs(digits):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from vaegan_jax import fit, mcem, nets, pca, vae
+from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.optimizer import Optimizer
 
 CONFIG = mcem.Config(
@@ -88,6 +89,19 @@ def test_a_batch_without_rows_is_refused(key):
         mcem.train_step(CONFIG, state, {"x": jnp.zeros((4, 3, 3, 1))}, jax.random.key(0))
     with pytest.raises(ValueError, match=r"leapfrogs, updates and acceptance are 0, 5 and 0\.9"):
         mcem.Config(leapfrogs=0)
+    with pytest.raises(ValueError, match=r"batch normalisation.*norm='none'"):
+        mcem.Config(decoder=nets.ConvDecoder())
+
+
+def test_fit_refuses_labels_that_are_not_the_examples_rows():
+    """Else all images of a digit would share one chain, and a slice's rows would lie beyond its z."""
+    x = np.zeros((24, 3, 3, 1), np.uint8)
+    whole = mcem.numbered(x)
+    half = Dataset(x[12:], whole.label[12:])
+    for data in (Dataset(x, np.arange(24) % 10), half, x):
+        with pytest.raises(ValueError, match=r"are not its rows.*mcem\.numbered"):
+            fit.fit(mcem, CONFIG, data, steps=1, batch_size=4, progress=False)
+    fit.fit(mcem, CONFIG, mcem.numbered(half), steps=1, batch_size=4, progress=False)
 
 
 def test_vectors_have_vaes_decoder(key):

@@ -2,6 +2,12 @@
 
 import dataclasses
 import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
 
 import chex
 import jax
@@ -55,3 +61,51 @@ def test_resumed_equals_unbroken_bit_for_bit(module, tmp_path):
         if (np.asarray(new) == np.asarray(old)).all()
     ]
     assert still == []
+
+
+@pytest.mark.optimised
+def test_killed_at_a_random_moment_a_run_goes_on_to_the_same_bytes(tmp_path):
+    """kill -9 of a process in `fit`, two seeds side by side, dropout, pictures; what is left is resumed here."""
+    script = f"""
+        import sys
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        import test_resume_equality as here
+        here.maxout(sys.argv[1])
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "killed")])
+    deadline = time.monotonic() + 120
+    while not checkpoint.steps(tmp_path / "killed" / "checkpoints") and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.173)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run ended before it could be killed"
+    left = checkpoint.steps(tmp_path / "killed" / "checkpoints")
+    assert left and left[-1] < STEPS
+    resumed, whole = maxout(tmp_path / "killed"), maxout(tmp_path / "whole")
+    chex.assert_trees_all_equal(resumed.states, whole.states)
+    logged = [
+        [
+            {k: v for k, v in line.items() if k != "steps_per_second"}
+            for line in logs.read(run.workdir / "metrics.jsonl")
+        ]
+        for run in (resumed, whole)
+    ]
+    assert logged[0] == logged[1]
+    pictures = [
+        {file.name: file.read_bytes() for file in (run.workdir / "samples").iterdir()} for run in (resumed, whole)
+    ]
+    assert pictures[0] == pictures[1] and pictures[0]
+
+
+STEPS = 400
+
+
+def maxout(workdir):
+    """Goodfellow's recipe, small: maxout and dropout."""
+    config = dataclasses.replace(
+        gan.Config(), generator=nets.MLPGenerator((8,)), discriminator=nets.MaxoutDiscriminator((6, 6), pieces=2),
+        latents=3, batch_size=4,
+    )  # fmt: skip
+    return fit.fit(
+        gan, config, X, steps=STEPS, seeds=(0, 3), log_every=3, checkpoint_every=10, workdir=workdir, progress=False
+    )

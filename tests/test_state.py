@@ -78,6 +78,15 @@ def test_ema_is_d_times_itself_plus_1_minus_d_times_the_new_parameters(decay):
     equal(player.variables()["params"], player.params)
 
 
+def test_ema_has_batch_statistics_of_its_own():
+    """Those of the last parameters are of other activations than the averaged parameters give."""
+    stats = {"mean": jnp.zeros(2)}
+    player = state.create({"params": FLAT, "batch_stats": stats}, SGD, 0.75)
+    moved = state.update(player, SGD, SLOPE, {"mean": jnp.ones(2)}, 0.75)
+    equal(moved.variables()["batch_stats"], {"mean": np.ones(2, np.float32)})
+    equal(moved.variables(averaged=True)["batch_stats"], {"mean": np.full(2, 0.25, np.float32)})
+
+
 def test_without_a_decay_there_is_no_ema():
     player = state.update(state.create(variables(), SGD), SGD, SLOPE)
     assert player.ema is None

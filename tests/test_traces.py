@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from vaegan_jax import fit, gan, gmmn, nets, state, vae, vaegan, wgan
+from vaegan_jax import fit, gan, gmmn, nets, state, vae, vaegan, wake_sleep, wgan
 
 D, B = 2, 4
 X = np.random.default_rng(0).normal(size=(10, D)).astype(np.float32)  # 2 batches an epoch
@@ -19,7 +19,9 @@ TINY = {
     "discriminator": nets.MLPDiscriminator(hidden=(3,)),
     "n_critic": 2,
 }
-MODULES = pytest.mark.parametrize("module", [vae, gan, gmmn, wgan, vaegan], ids=lambda m: m.__name__.rpartition(".")[2])
+MODULES = pytest.mark.parametrize(
+    "module", [vae, wake_sleep, gan, gmmn, wgan, vaegan], ids=lambda m: m.__name__.rpartition(".")[2]
+)
 
 
 def tiny(module, dataset_size):

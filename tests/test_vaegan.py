@@ -306,7 +306,8 @@ def test_the_average_follows_the_decoder_and_is_what_is_shown():
     after, _ = vaegan.train_step(averaged, start, BATCH, jax.random.key(3))
     expected = jax.tree.map(lambda a, p: 0.75 * a + 0.25 * p, start.decoder.params, after.decoder.params)
     chex.assert_trees_all_close(after.decoder.ema, expected, rtol=1e-6)
-    shown = after.replace(decoder=after.decoder.replace(params=after.decoder.ema, ema=None))
+    net = after.decoder
+    shown = after.replace(decoder=net.replace(params=net.ema, batch_stats=net.ema_stats, ema=None, ema_stats=None))
     for draw in (
         lambda s: vaegan.sample(averaged, s, jax.random.key(5), 4),
         lambda s: vaegan.reconstruct(averaged, s, X, jax.random.key(6)),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaegan_jax import adversarial, nets, wgan
+from vaegan_jax import adversarial, fit, nets, wgan
 from vaegan_jax.optimizer import Optimizer
 
 D, K, B = 3, 2, 5
@@ -366,3 +366,19 @@ def test_each_critic_step_has_dropout_masks_of_its_own():
     after, _ = wgan.train_step(wide, start, {"x": np.ones((5, 1, 400), np.float32)}, jax.random.key(2))
     moved, old = (s.discriminator.params["hidden0"]["pieces"]["kernel"] for s in (after, start))
     np.testing.assert_allclose((moved != old).any(axis=1).mean(), 1 - 0.5**5, atol=0.03)
+
+
+def test_one_critic_step_an_iteration_takes_a_plain_batch(key):
+    """`fit` gathers [B, D] then, as batches_per_step is 1, and the step is that of a leading axis of 1."""
+    one = config(n_critic=1)
+    start = wgan.init(one, key, (D,))
+    x = points()["x"][0]
+    after, metrics = wgan.train_step(one, start, {"x": x}, jax.random.key(3))
+    assert int(after.generator_steps) == 1 and metrics["wasserstein"].shape == ()
+    assert any(
+        jax.tree.leaves(
+            jax.tree.map(lambda a, b: (a != b).any(), after.discriminator.params, start.discriminator.params)
+        )
+    )
+    run = fit.fit(wgan, one, np.asarray(x), steps=2, batch_size=2, progress=False)
+    assert int(run.state(0).step) == 2

@@ -215,18 +215,15 @@ def _penalty(
     return total
 
 
-def _epoch(config: Any) -> int:
-    return max(1, config.dataset_size // config.batch_size)
-
-
 def update_discriminator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
-    optimizer = config.discriminator_optimizer
-    return players.update(state.discriminator, optimizer, gradient, stats, updates_per_epoch=_epoch(config))
+    optimizer, every = config.discriminator_optimizer, players.updates_per_epoch(config)
+    return players.update(state.discriminator, optimizer, gradient, stats, updates_per_epoch=every)
 
 
 def update_generator(config: Any, state: Any, gradient: Any, stats: Any) -> Player:
     optimizer, decay = config.generator_optimizer, config.ema_decay
-    return players.update(state.generator, optimizer, gradient, stats, decay, updates_per_epoch=_epoch(config))
+    every = max(1, players.updates_per_epoch(config) // config.batches_per_step)
+    return players.update(state.generator, optimizer, gradient, stats, decay, updates_per_epoch=every)
 
 
 def discriminator_step(config: Any, state: Any, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:

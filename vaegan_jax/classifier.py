@@ -183,7 +183,8 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
         return metrics[minimised], (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    model = players.update(state.model, config.optimizer, gradient, stats)
+    every = players.updates_per_epoch(config)
+    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
     return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
         "gradient_norm": players.gradient_norm(gradient)
     }

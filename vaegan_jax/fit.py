@@ -10,6 +10,7 @@ import dataclasses
 import io
 import itertools
 import numbers
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,8 @@ def fit(
     seeds = tuple(int(s) for s in seeds)
     every = max(steps, 1) if checkpoint_every is None else checkpoint_every
     _check(config, data, steps, seeds, log_every, every, keep, evaluate, evaluate_at)
+    if hasattr(algorithm, "check_data"):
+        algorithm.check_data(config, data)
     held_out = None if validation is None else _dataset(validation, "validation")
     if held_out is not None:
         if not hasattr(algorithm, "validate"):
@@ -125,6 +128,13 @@ def fit(
             described = folders.describe(algorithm, config, data, seeds, initial_states, arguments)
             held.enter_context(folders.claim(folder, described))
             start, states, records = folders.resume(folder, states, steps)
+            passed = sorted({*evaluate_at} - {record["step"] for record in records})
+            if passed and passed[0] <= start:
+                warnings.warn(
+                    f"evaluate_at has step {passed[0]}, but {folder} is at step {start} and was not evaluated there: "
+                    "the line stays as it is.",
+                    stacklevel=2,
+                )
 
         loop = Loop(algorithm, config, data, states, seeds)
         del states  # the loop donates them
@@ -156,6 +166,8 @@ def fit(
                     for i, seed in enumerate(seeds if hasattr(algorithm, "sample") else ()):
                         sample = algorithm.sample(config, loop.state(i), jax.random.key(0), SAMPLES, *told)
                         folders.picture(sample, folder, step, seed)
+                    if writer:
+                        writer.sync()  # or a power cut leaves a checkpoint ahead of its log
                     checkpoint.save(folder / "checkpoints", step, loop.states, keep=keep)
             window.add(chunk, chunk.last)
     return _run(algorithm, config, loop.states, seeds, records, folder)
@@ -374,7 +386,8 @@ def first_states(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, .
     """What `fit` begins with where no initial_states are given: leading axis S. config: as `fit` runs it."""
     shape = data.x.shape[1:]
     scale = 255.0 if data.x.dtype == np.uint8 else 1.0
-    mean = (data.x.mean(axis=0, dtype=np.float64) / scale).astype(np.float32) if len(shape) == 3 else None
+    grey = len(shape) == 3 or getattr(config, "unit_range", False)  # vectors may be pixels too
+    mean = (data.x.mean(axis=0, dtype=np.float64) / scale).astype(np.float32) if grey else None
     keys = (jax.random.fold_in(jax.random.key(seed), 3) for seed in seeds)
     states = [algorithm.init(config, key, shape, data_mean=mean) for key in keys]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

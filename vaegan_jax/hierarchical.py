@@ -49,6 +49,7 @@ class Config:
     samples: int = 1
     optimizer: Optimizer = _ADAM
     batch_size: int = 20
+    dataset_size: int = 59_600
     splits: tuple[str, str, str] = ("train", "train[:0]", "test")
     """Train, validation, test."""
 
@@ -63,10 +64,10 @@ class Config:
     def __post_init__(self) -> None:
         check_choices(self)
         layers = len(self.latents)
-        if layers < 1 or min(self.latents) < 1 or self.samples < 1 or self.batch_size < 1:
+        if layers < 1 or min(self.latents) < 1 or self.samples < 1 or self.batch_size < 1 or self.dataset_size < 1:
             raise ValueError(
-                f"latents, samples and batch_size are {self.latents}, {self.samples} and {self.batch_size}: give 1 or "
-                "more, and a width for each layer."
+                f"latents, samples, batch_size and dataset_size are {self.latents}, {self.samples}, {self.batch_size} "
+                f"and {self.dataset_size}: give 1 or more, and a width for each layer."
             )
         if len(self.encoders) != layers or len(self.priors) != layers - 1:
             raise ValueError(
@@ -156,7 +157,8 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         return -metrics[config.bound], (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    model = players.update(state.model, config.optimizer, gradient, stats)
+    every = players.updates_per_epoch(config)
+    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
     return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
         "gradient_norm": players.gradient_norm(gradient)
     }

@@ -44,6 +44,10 @@ class JsonLines:
         self._file.write(_line(record))
         self._file.flush()
 
+    def sync(self) -> None:
+        """Until it returns, a power cut may take lines that were written."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         self._file.close()
 

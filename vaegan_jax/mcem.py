@@ -18,17 +18,19 @@ from flax import struct
 from vaegan_jax import hmc, vae
 from vaegan_jax import state as players
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.vae import Metrics, decode, decode_standard, log_likelihood, sample
+from vaegan_jax.vae import Metrics, decode, decode_standard, log_likelihood, sample, targets
 
 __all__ = [
     "Config",
     "State",
+    "check_data",
     "decode",
     "decode_standard",
     "init",
     "log_likelihood",
     "numbered",
     "sample",
+    "targets",
     "train_step",
     "vectors",
 ]
@@ -51,6 +53,11 @@ class Config(vae.Config):
                 f"leapfrogs, updates and acceptance are {self.leapfrogs}, {self.updates} and {self.acceptance}: give 1 "
                 "or more, 1 or more, and a number between 0 and 1."
             )
+        if getattr(self.decoder, "norm", "none") == "batch":
+            raise ValueError(
+                "The decoder has batch normalisation, by which one example's chain would depend on the others': give "
+                "norm='none'."
+            )
 
 
 @struct.dataclass
@@ -62,9 +69,20 @@ class State(vae.State):
 
 
 def numbered(x: Any) -> Dataset:
-    """A Dataset, or its array, with each example's row as its label."""
+    """A Dataset, or its array, with each example's row as its label; its digest stays that of what it numbers."""
     dataset = x if isinstance(x, Dataset) else Dataset(x)
     return dataclasses.replace(dataset, label=np.arange(len(dataset.x), dtype=np.int32))
+
+
+def check_data(config: Config, dataset: Dataset) -> None:
+    """What `fit` asks before it trains. Raises ValueError unless the labels are the examples' rows."""
+    label = dataset.label
+    if label is None or label.shape != (len(dataset),) or not np.array_equal(label, np.arange(len(dataset))):
+        has = "no labels" if label is None else "labels"
+        raise ValueError(
+            f"{dataset.name} {dataset.split} has {has} that are not its rows: every example's own z is kept, so give "
+            "data by mcem.numbered(dataset), after any slicing."
+        )
 
 
 def vectors(dim: int) -> Config:
@@ -121,7 +139,9 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
     def move(_: int, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
         model = carry[0]
         gradient, stats = jax.grad(loss, has_aux=True)(model.params)
-        return players.update(model, config.optimizer, gradient, stats), players.gradient_norm(gradient)
+        every = config.updates * players.updates_per_epoch(config)
+        model = players.update(model, config.optimizer, gradient, stats, updates_per_epoch=every)
+        return model, players.gradient_norm(gradient)
 
     model, norm = jax.lax.fori_loop(0, config.updates, move, (state.model, jnp.float32(0)))
     metrics = {

@@ -49,12 +49,15 @@ class Model:
 def stored(workdir: str | Path) -> dict[str, Any]:
     """config.json of a run: what `workdir.describe` wrote.
 
-    Raises ValueError where there is none.
+    Raises ValueError where there is none, or it is damaged.
     """
     path = Path(workdir) / "config.json"
     if not path.is_file():
         raise ValueError(f"{Path(workdir)} has no config.json: give the workdir of a run of fit.")
-    found: dict[str, Any] = json.loads(path.read_text())
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}): put back the file of the run, or train again.") from None
     return found
 
 

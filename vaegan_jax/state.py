@@ -30,18 +30,27 @@ class Player:
     batch_stats: Tree
     opt_state: optax.OptState
     ema: Tree = None
+    """Moving average of the parameters."""
+    ema_stats: Tree = None
+    """And of their batch statistics: those of the last parameters would fit the averaged ones ill."""
 
     def variables(self, *, averaged: bool = False) -> dict[str, Tree]:
-        """What Linen's apply takes; `averaged` takes the moving average of the parameters if there is one."""
-        params = self.ema if averaged and self.ema is not None else self.params
-        return {"params": params, "batch_stats": self.batch_stats}
+        """What Linen's apply takes; `averaged` takes the moving averages if there are any."""
+        if averaged and self.ema is not None:
+            return {"params": self.ema, "batch_stats": self.ema_stats}
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def create(variables: Mapping[str, Tree], optimizer: Optimizer, ema_decay: float | None = None) -> Player:
     """A player from Linen's init: {"params": ..., "batch_stats": ... if the net normalises}."""
-    params = variables["params"]
-    ema = None if ema_decay is None else jax.tree.map(jnp.copy, params)
-    return Player(params, variables.get("batch_stats", {}), optimizer.transformation().init(params), ema)
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    averages = (None, None) if ema_decay is None else jax.tree.map(jnp.copy, (params, stats))
+    return Player(params, stats, optimizer.transformation().init(params), *averages)
+
+
+def updates_per_epoch(config: Any) -> int:
+    """Batches in a pass through the data set, of which schedules by epochs are told: 1 or more."""
+    return max(1, config.dataset_size // config.batch_size)
 
 
 def update(
@@ -57,10 +66,11 @@ def update(
     rule = optimizer.transformation(updates_per_epoch)
     updates, opt_state = rule.update(gradient, player.opt_state, player.params)
     params = optax.apply_updates(player.params, updates)
-    ema = player.ema
+    stats = player.batch_stats if batch_stats is None else batch_stats
+    averages = (player.ema, player.ema_stats)
     if ema_decay is not None:
-        ema = jax.tree.map(lambda a, p: ema_decay * a + (1 - ema_decay) * p, ema, params)
-    return Player(params, player.batch_stats if batch_stats is None else batch_stats, opt_state, ema)
+        averages = jax.tree.map(lambda a, p: ema_decay * a + (1 - ema_decay) * p, averages, (params, stats))
+    return Player(params, stats, opt_state, *averages)
 
 
 def apply(

@@ -275,15 +275,14 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     """
     players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))
     grads, stats, metrics = gradients(config, state, batch, key)
+    decay = {"encoder": None, "decoder": config.ema_decay, "discriminator": None}
     moved = {
-        "encoder": players.update(state.encoder, config.encoder_optimizer, grads["encoder"], stats["encoder"]),
-        "decoder": players.update(
-            state.decoder, config.decoder_optimizer, grads["decoder"], stats["decoder"], config.ema_decay
-        ),
-        "discriminator": players.update(
-            state.discriminator, config.discriminator_optimizer, grads["discriminator"], stats["discriminator"]
-        ),
-    }
+        name: players.update(
+            getattr(state, name), getattr(config, f"{name}_optimizer"), grads[name], stats[name], decay[name],
+            updates_per_epoch=players.updates_per_epoch(config),
+        )
+        for name in decay
+    }  # fmt: skip
     if config.balance:
         turns = dict(zip(("discriminator", "decoder"), _turns(config, metrics), strict=True))
         for name, go in turns.items():

@@ -26,6 +26,7 @@ from vaegan_jax.vae import (
     log_likelihood,
     reconstruct,
     sample,
+    targets,
     validate,
     vectors,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "log_likelihood",
     "reconstruct",
     "sample",
+    "targets",
     "train_step",
     "validate",
     "vectors",
@@ -101,7 +103,8 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         )
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    model = players.update(state.model, config.optimizer, gradient, stats)
+    every = players.updates_per_epoch(config)
+    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
     return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
         "gradient_norm": players.gradient_norm(gradient)
     }

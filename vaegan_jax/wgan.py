@@ -160,14 +160,19 @@ def critic_step(config: Config, state: State, batch: Batch, key: jax.Array) -> t
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """n_critic critic steps, each with its own batch and noise, then one generator step.
 
-    batch = {"x": uint8 or float [n_critic, B, *shape], "label" [n_critic, B] or [n_critic, B, num_classes]}.
+    batch = {"x": uint8 or float [n_critic, B, *shape], "label" [n_critic, B] or [n_critic, B, num_classes]}, without
+    the leading axis where n_critic is 1.
+
     Under warm-up the generator waits, masked, until its critic steps have passed: generator_updated is then 0.
 
     Metrics: wasserstein = E f(x) - E f(g(z)), critic_loss as minimised, penalty where it is on, critic_gradient_norm:
     means over the critic's steps; generator_loss = -E f(g(z)); generator_gradient_norm; generator_updated.
     """
     attributes = adversarial.has_attributes(config)
-    players.check_batch(batch, state.shape, config.n_critic, config.num_classes, attributes)
+    leading = config.n_critic if config.n_critic > 1 else None
+    players.check_batch(batch, state.shape, leading, config.num_classes, attributes)
+    if leading is None:
+        batch = jax.tree.map(lambda leaf: leaf[None], dict(batch))
     critic_key, generator_key = jax.random.split(key)
 
     def critic(state: State, xs: tuple[Batch, jax.Array]) -> tuple[State, Metrics]:

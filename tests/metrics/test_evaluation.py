@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate as script
-from vaegan_jax import data, fit, gan, losses, metrics, nets, vae
+from vaegan_jax import data, fit, gan, losses, mcem, metrics, nets, vae, wake_sleep
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import evaluation, features
 from vaegan_jax.metrics.evaluation import Row, number
@@ -206,6 +206,31 @@ def test_annealed_likelihood_of_a_gan_takes_the_observation_model_and_goes_on_fr
     before = [file.stat().st_mtime_ns for file in files]
     assert call().rows == rows
     assert [file.stat().st_mtime_ns for file in files] == before
+    call(metrics=("ais",), samples=N + 1, draws=7)  # which are nothing to a chain
+    assert [file.stat().st_mtime_ns for file in files] == before
+    other = call(metrics=("ais",), split="train[:50]").rows[0]  # other examples are another computation
+    assert other.values != row.values and other.split.startswith("train[:50]")
+
+
+def test_every_algorithm_with_a_likelihood_is_judged_by_it(train):
+    test = data.load("digits", "test")
+    few = {"examples": 2, "draws": 5, "chains": 1, "distributions": 3, "network": "pixels", "progress": False}
+    run = fit.fit(wake_sleep, VAE, train, steps=1, progress=False)
+    found = metrics.evaluate(run, metrics=("ais", "likelihood"), data=(train, test), **few)
+    assert all(np.isfinite(row.values).all() for row in found.rows if row.metric.startswith(("ais", "log", "elbo")))
+    own = {f.name: getattr(VAE, f.name) for f in dataclasses.fields(VAE)}
+    run = fit.fit(mcem, mcem.Config(**own), mcem.numbered(train), steps=1, progress=False)
+    found = metrics.evaluate(run, metrics=("ais",), data=(train, test), **few)
+    assert np.isfinite(found.rows[0].values).all()
+
+
+def test_a_kernel_distance_of_whole_sets_has_no_error_over_subsets(vae_run, train):
+    small = Dataset(data.load("digits", "test").x[:N], None, "digits", "test[:60]")
+    ask = {"metrics": ("kernel",), "network": "pixels", "progress": False}
+    whole = metrics.evaluate(vae_run, data=(train, small), samples=N, **ask).rows[0]
+    part = metrics.evaluate(vae_run, data=(train, small), samples=N - 1, **ask).rows[0]
+    assert whole.errors is None or not any(whole.errors)
+    assert all(error > 0 for error in part.errors)
 
 
 def test_a_vaes_importance_bound_and_ais_are_of_the_same_images(vae_run, train):
@@ -244,6 +269,9 @@ def test_modes_of_a_mixture_are_counted():
         ({"metrics": 3}, "give a list"),
         ({"metrics": ("pr", "likelihood", "ais")}, "likelihood: vaegan_jax.gan has no encoder.*; ais: .*give sigma"),
         ({"metrics": ("inception",)}, "give a network"),
+        ({"metrics": ("kernel", "prd"), "samples": 19}, "prd: samples is 19, give 20 or more"),
+        ({"metrics": ("inception",), "samples": 9}, "inception: samples is 9, give 10 or more"),
+        ({"metrics": ("pr",), "split": "test[:3]"}, r"pr: test\[:3\] has 3 examples, 4 are needed"),
         ({"metrics": ("modes",)}, "no mixture"),
         ({"network": "mnsit"}, "digits, mnist"),
         ({"data": data.load("digits")}, "two Datasets"),

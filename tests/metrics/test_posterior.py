@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from tests.metrics.linear_gaussian import Linear
+from vaegan_jax import hmc
 from vaegan_jax.metrics import posterior
 
 MODEL = Linear(6, 3, 0.3, B=5)
@@ -28,10 +29,10 @@ def test_the_steps_are_frozen_for_the_second_half(key):
     z_key, key = jax.random.split(key)
     z = jax.random.normal(z_key, (8, 5, 3))
     x, betas = jnp.asarray(X), jnp.ones(10)
-    state = posterior._start(MODEL.log_likelihood, x, z, rows=100), jnp.full(5, 0.4)
+    state = posterior._start(MODEL.log_likelihood, x, z, rows=100), jnp.full(5, 0.4), jnp.zeros((8, 5))
 
     def steps(end):
-        return posterior._advance(MODEL.log_likelihood, x, state, betas, jax.random.clone(key), 0, end, 5, 4, 100)[1]
+        return posterior._advance(MODEL.log_likelihood, x, state, betas, jax.random.clone(key), 0, end, 5, 4, 100, 1)[1]
 
     assert (steps(4) != steps(5)).all()
     np.testing.assert_array_equal(steps(5), steps(10))
@@ -67,6 +68,47 @@ def test_many_samples_are_at_log_p(key):
         MODEL.log_likelihood, X, key, latents=3, samples=2000, transitions=150, rows=20_000
     )
     np.testing.assert_allclose(found, MODEL.exact(), atol=0.03)
+
+
+def test_chains_that_ended_in_a_wrong_mode_do_not_count(key):
+    """Two narrow modes 60 nats apart that no chain can cross between: half of them are led to the wrong one.
+
+    log p(x | z) = log [N(z; m, s^2 I) + e^-60 N(z; -m, s^2 I)], so p(x) is N(0; m, (1 + s^2) I) to e^-60.
+    """
+    s, m = 0.05, jnp.float32([1.0, 0.5])
+
+    def log_likelihood(z, x):
+        def narrow(centre):
+            return -0.5 * ((z - centre[None]) ** 2 / s**2 + jnp.log(2 * jnp.pi * s**2)).sum(axis=1)
+
+        return jnp.logaddexp(narrow(m), narrow(-m) - 60.0) + 0 * x[:, 0]
+
+    exact = -0.5 * (np.sum(np.asarray(m) ** 2) / (1 + s**2) + 2 * np.log(2 * np.pi * (1 + s**2)))
+    x = np.zeros((3, 1), np.float32)
+    z_key, key = jax.random.split(key)
+    z = posterior.posterior_samples(log_likelihood, x, z_key, latents=2, samples=50, transitions=200)
+    assert (np.asarray(z) @ np.asarray(m) > 0).all()
+    found = posterior.posterior_log_likelihood(log_likelihood, x, key, latents=2, transitions=200)
+    np.testing.assert_allclose(found, exact, atol=0.5)
+
+
+def test_resampling_draws_by_the_weights_within_each_population(key):
+    """Systematic: a chain of share p has floor(n p) or that and one more children; populations do not mix."""
+    z = jnp.arange(16.0).reshape(8, 2, 1)
+    chains = hmc.Chains(z, z[..., 0], 10 * z, jnp.zeros((8, 2)))
+    share = jnp.float32([[0.7, 0.1, 0.1, 0.1], [0.01, 0.97, 0.01, 0.01]])  # of each population
+    weights = jnp.log(jnp.stack([share.reshape(-1), jnp.full(8, 0.25)], axis=1)) + 3.0
+    for everyone in (False, True):
+        new, left = posterior._resample(chains, weights, jax.random.clone(key), 2, jnp.bool_(everyone))
+        of = np.asarray(new.z[:, 0, 0]) // 2
+        children = np.bincount(of.astype(int), minlength=8)
+        assert children[:4].sum() == children[4:].sum() == 4
+        assert children[0] in (2, 3) and children[5] in (3, 4)
+        np.testing.assert_array_equal(new.gradient[..., 0], 10 * np.asarray(new.log_likelihood))
+        np.testing.assert_array_equal(left[:, 0], 0)
+        # Of even weights all live on; only `everyone` uses them up.
+        np.testing.assert_array_equal(new.z[:, 1], z[:, 1])
+        assert (np.asarray(left[:, 1]) == 0).all() == everyone
 
 
 def test_the_density_is_the_gaussian_of_the_samples():

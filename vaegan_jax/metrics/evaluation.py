@@ -178,7 +178,7 @@ def evaluate(
                     raise ValueError(f"{one.algorithm.__name__} draws no samples: evaluate is for generative models.")
                 judged = _data(described, one, data, split, network, data_dir)
                 about = one.algorithm.__name__.rpartition(".")[2], int(one.state.step), _statistics(one)
-            folder = _folder(run, seed, about[1], ask) if isinstance(run, str | Path) else None
+            folder = _folder(run, seed, about[1], ask, judged) if isinstance(run, str | Path) else None
             subject = Subject(one.algorithm, one.config, one.state, judged, ask, folder)
             if not each:
                 _check(names, subject)
@@ -196,9 +196,10 @@ def evaluate(
     return Evaluation(title, algorithm, step, wanted, judged.train.name, judged.reference.sha256, key, rows)
 
 
-def _folder(run: str | Path, seed: int, step: int, ask: Settings) -> Path:
-    """Where one seed's chains are kept: of this step and these settings, so that no others' are met."""
-    digest = hashlib.sha256(repr(ask).encode()).hexdigest()[:8]
+def _folder(run: str | Path, seed: int, step: int, ask: Settings, judged: Data) -> Path:
+    """Where a seed's chains are kept: of this step, these data and what chains are told, so that no others' are met."""
+    asked = (judged.reference.sha256, ask.examples, ask.sigma, ask.chains, ask.distributions, ask.key)
+    digest = hashlib.sha256(repr(asked).encode()).hexdigest()[:8]
     return Path(run) / "evaluation" / f"seed{seed}-step{step}-{digest}"
 
 

@@ -155,7 +155,9 @@ class Subject:
             noise = ", x = (byte + U) / 256" if self.data.reference.x.dtype == np.uint8 else ""
             return f"N(G(z), {self.ask.sigma:g}^2 I){noise}"
         kind = self.config.likelihood
-        return f"{kind}, binarised: {self.config.binarize}" if kind == "bernoulli" else kind
+        if kind == "bernoulli":
+            return f"{kind}, binarised: {self.config.binarize}"
+        return f"{kind}, x = byte / 255, not dequantised" if self.data.reference.x.dtype == np.uint8 else kind
 
 
 def as_float(x: np.ndarray) -> np.ndarray:
@@ -177,6 +179,8 @@ def frechet_infinity(one: Subject) -> list[Value]:
 
 def kernel_distance(one: Subject) -> list[Value]:
     size = min(1000, one.ask.samples, len(one.data.reference))
+    if size == one.ask.samples == len(one.data.reference):  # every subset is the set itself
+        return [one.compared("kernel_distance", kernel.squared_mmd(one.both[0], one.data.both[0]))]
     value, error = kernel.kernel_distance(one.both[0], one.data.both[0], subset_size=size)
     return [one.compared("kernel_distance", value, error=error, over=f"100 subsets of {size:,}")]
 
@@ -330,6 +334,19 @@ def _likelihood(one: Subject, name: str, values: np.ndarray, how: str, split: st
     return Value(name, float(values.mean()), n, where, error=error, over=over, note=f"nats; {how}{one.observed}")
 
 
+def _needs(samples: int, reference: int = 1, then: Callable[[Subject], str] = lambda _: "") -> Callable[[Subject], str]:
+    """At least so many of each, and what else is asked."""
+
+    def missing(one: Subject) -> str:
+        if one.ask.samples < samples:
+            return f"samples is {one.ask.samples}, give {samples} or more"
+        if len(one.data.reference) < reference:
+            return f"{one.data.reference.split} has {len(one.data.reference)} examples, {reference} are needed"
+        return then(one)
+
+    return missing
+
+
 def _needs_classes(one: Subject) -> str:
     return "" if one.data.extractor else f"the network is {PIXELS}, which knows no classes: give a network"
 
@@ -376,10 +393,10 @@ MEASURES = {
     "frechet": Measure(frechet_distance),
     "frechet_infinity": Measure(frechet_infinity),
     "kernel": Measure(kernel_distance),
-    "inception": Measure(inception_score, _needs_classes),
-    "pr": Measure(precision_recall),
-    "dc": Measure(density_coverage),
-    "prd": Measure(prd_scores),
+    "inception": Measure(inception_score, _needs(10, then=_needs_classes)),
+    "pr": Measure(precision_recall, _needs(4, 4)),
+    "dc": Measure(density_coverage, _needs(1, 6)),
+    "prd": Measure(prd_scores, _needs(20, 20)),
     "classes": Measure(classes, _needs_classes),
     "modes": Measure(mixture_modes, _needs_mixture),
     "parzen": Measure(parzen_likelihood, _needs_images),

@@ -38,9 +38,11 @@ def posterior_samples(
     """Samples of p(z | x) of each example, one from the end of each of `samples` chains: [samples, B, K], by HMC.
 
     Chains start at draws of the prior and are led to the posterior along AIS's temperatures for the first half of the
-    transitions, so that one mode does not hold them all; the second half is at the posterior itself. An example's step
-    adapts to a mean acceptance of .65 over its chains in the first half and stays what it then is, so that the second
-    half leaves the posterior exactly invariant. What takes long is reported on stderr (logs.steps).
+    transitions; the second half is at the posterior itself. On the way an example's chains are drawn anew from among
+    themselves, by AIS's weights since the last time: a sequential Monte Carlo sampler (Del Moral, Doucet & Jasra 2006),
+    without which chains that ended in a wrong mode, tens of nats below, would stay there and count like any other. An
+    example's step adapts to a mean acceptance of .65 over its chains in the first half and stays what it then is, so
+    that the second half leaves the posterior exactly invariant. What takes long is reported on stderr (logs.steps).
 
     Args:
         log_likelihood: log p(x | z), called with z [B, K] and x, differentiable in z and finite.
@@ -52,7 +54,7 @@ def posterior_samples(
 
     Raises ValueError as ais.ais_log_likelihood does.
     """
-    return _samples(log_likelihood, x, key, latents, samples, transitions, leapfrogs, rows).z
+    return _samples(log_likelihood, x, key, latents, samples, transitions, leapfrogs, rows, populations=1).z
 
 
 def posterior_log_likelihood(
@@ -68,6 +70,8 @@ def posterior_log_likelihood(
 ) -> jax.Array:
     """Appendix D's estimate of log p(x): [B], nats. q is fitted to `samples` samples, the mean is over as many others.
 
+    The two have no ancestor in common, for q must owe nothing to what it is averaged over.
+
     Arguments as posterior_samples'; `samples` is L, the paper's 50, and K + 2 at least.
 
     Raises ValueError as that does, for more than 4 latents, too few samples, and samples that lie in a subspace, so
@@ -80,7 +84,7 @@ def posterior_log_likelihood(
             "take ais_log_likelihood or importance_log_likelihood."
         )
     inputs.count("samples", samples, latents + 2)
-    chains = _samples(log_likelihood, x, key, latents, 2 * samples, transitions, leapfrogs, rows)
+    chains = _samples(log_likelihood, x, key, latents, 2 * samples, transitions, leapfrogs, rows, populations=2)
     z = np.asarray(chains.z, np.float64)
     log_q = _gaussian(z[:samples], z[samples:])  # [L, B]
     log_prior = -0.5 * (z[samples:] ** 2 + np.log(2 * np.pi)).sum(axis=2)
@@ -97,7 +101,9 @@ def _samples(
     transitions: int,
     leapfrogs: int,
     rows: int,
+    populations: int,
 ) -> hmc.Chains:
+    """Of `populations` runs side by side, one after the other on the first axis, which only share an example's step."""
     for name, value in (("latents", latents), ("samples", samples), ("leapfrogs", leapfrogs), ("rows", rows)):
         inputs.count(name, value, 1)
     inputs.count("transitions", transitions, 4)
@@ -109,12 +115,14 @@ def _samples(
     rising = schedule(transitions // 2)
     betas = jnp.asarray(np.concatenate([rising, np.ones(transitions - len(rising))]), jnp.float32)
     # A long first step: at the prior, where the chains begin, it is the right one.
-    state = _start(log_likelihood, x, z, rows=rows), jnp.full(len(x), hmc.LONGEST, z.dtype)
+    steps, weights = jnp.full(len(x), hmc.LONGEST, z.dtype), jnp.zeros((samples, len(x)), z.dtype)
+    state = _start(log_likelihood, x, z, rows=rows), steps, weights
     size = -(-transitions // PARTS)
     starts = range(0, transitions, size)
     for i in logs.steps(len(starts), "posterior samples, parts of the transitions"):
         span = starts[i], min(starts[i] + size, transitions), len(rising)
-        state = jax.block_until_ready(_advance(log_likelihood, x, state, betas, key, *span, leapfrogs, rows))
+        state = _advance(log_likelihood, x, state, betas, key, *span, leapfrogs, rows, populations)
+        state = jax.block_until_ready(state)
     chains = state[0]
     if not bool(jnp.isfinite(chains.log_likelihood).all()):
         raise ValueError(
@@ -129,11 +137,11 @@ def _start(log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, *, rows: i
     return hmc.start(hmc.evaluator(log_likelihood, x, rows), z)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 8, 9))
+@functools.partial(jax.jit, static_argnums=(0, 8, 9, 10))
 def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,
-    state: tuple[hmc.Chains, jax.Array],
+    state: tuple[hmc.Chains, jax.Array, jax.Array],
     betas: jax.Array,
     key: jax.Array,
     first: jax.Array,
@@ -141,17 +149,50 @@ def _advance(
     adapting: jax.Array,
     leapfrogs: int,
     rows: int,
-) -> tuple[hmc.Chains, jax.Array]:
-    """Chains [L, B, ...] and steps [B] after transitions first..end-1, of which those before `adapting` adapt steps."""
+    populations: int,
+) -> tuple[hmc.Chains, jax.Array, jax.Array]:
+    """Chains [L, B, ...], steps [B] and log weights [L, B] after transitions first..end-1.
+
+    Those before `adapting` raise the temperature's inverse, weigh and adapt steps; whoever weighs too little for half
+    of the chains to count is drawn anew, and at the last of them everyone.
+    """
     evaluate = hmc.evaluator(log_likelihood, x, rows)
 
-    def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array]) -> tuple[hmc.Chains, jax.Array]:
-        chains, steps = state
+    def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array, jax.Array]) -> tuple[hmc.Chains, jax.Array, jax.Array]:
+        chains, steps, weights = state
+        move_key, draw_key = jax.random.split(jax.random.fold_in(key, t))
+        rise = jnp.where(t > 0, betas[t] - betas[jnp.maximum(t - 1, 0)], betas[0])
+        weights = weights + rise * chains.log_likelihood
+        chains, weights = _resample(chains, weights, draw_key, populations, t == adapting - 1)
         each = jnp.broadcast_to(steps[None], chains.log_likelihood.shape)
-        chains = hmc.transition(evaluate, chains, betas[t], each, jax.random.fold_in(key, t), leapfrogs=leapfrogs)
-        return chains, jnp.where(t < adapting, hmc.adapt(steps, chains.acceptance.mean(axis=0)), steps)
+        chains = hmc.transition(evaluate, chains, betas[t], each, move_key, leapfrogs=leapfrogs)
+        steps = jnp.where(t < adapting, hmc.adapt(steps, chains.acceptance.mean(axis=0)), steps)
+        return chains, steps, weights
 
     return jax.lax.fori_loop(first, end, move, state)
+
+
+def _resample(
+    chains: hmc.Chains, weights: jax.Array, key: jax.Array, populations: int, everyone: jax.Array
+) -> tuple[hmc.Chains, jax.Array]:
+    """Systematic resampling of each example's chains [L, B, ...] within each population, by log weights [L, B].
+
+    Where the effective number of chains, 1 / sum of squared shares, is below half of them; or where `everyone`. Whose
+    weights were used has weight 0 again.
+    """
+    L, B = weights.shape
+    size = L // populations
+    of = weights.reshape(populations, size, B)
+    shares = jax.nn.softmax(of, axis=1)
+    few = (1 / (shares**2).sum(axis=1) < size / 2) | everyone  # [populations, B]
+    own = jnp.arange(size)[None, :, None]
+    points = (own + jax.random.uniform(key, (populations, 1, B))) / size
+    find = jax.vmap(jax.vmap(functools.partial(jnp.searchsorted, method="sort"), in_axes=1, out_axes=1))
+    drawn = jnp.minimum(find(jnp.cumsum(shares, axis=1), points), size - 1)
+    ancestor = jnp.where(few[:, None, :], drawn, own) + size * jnp.arange(populations)[:, None, None]
+    ancestor = ancestor.reshape(L, B)
+    moved = [jnp.take_along_axis(leaf, ancestor.reshape(L, B, *[1] * (leaf.ndim - 2)), axis=0) for leaf in chains]
+    return hmc.Chains(*moved), jnp.where(few[:, None, :], 0.0, of).reshape(L, B)
 
 
 def _gaussian(fitted: np.ndarray, points: np.ndarray) -> np.ndarray:
