@@ -132,13 +132,10 @@ def last(trained: Trained, name: str) -> dict[int, float]:
     return dict(zip(trained.seeds, values[:, -1].tolist(), strict=True))
 
 
-def against(reference: Trained, worse: Trained, name: str, lost: float, most: float = np.inf) -> list[float]:
-    """worse - reference at the end, both at most `most`, for the seeds of the reference.
-
-    `lost` stands for a seed of worse that diverged.
-    """
+def against(reference: Trained, worse: Trained, name: str, lost: float) -> list[float]:
+    """worse - reference at the end, for the seeds of the reference; `lost` stands for a seed of worse that diverged."""
     a, b = last(reference, name), last(worse, name)
-    return [min(b.get(seed, lost), most) - min(a[seed], most) for seed in a]
+    return [b.get(seed, lost) - a[seed] for seed in a]
 
 
 def pictures(trained: Trained, n: int, seed: int) -> np.ndarray:
