@@ -129,7 +129,7 @@ def test_the_output_bias_is_the_datas(key):
     [
         ({"latents": (1,)}, "1 layers of latents, 2 encoders and 1 priors"),
         ({"latents": (1, 0)}, "a width for each layer"),
-        ({"samples": 0}, "samples and batch_size"),
+        ({"samples": 0}, "samples, batch_size"),
         ({"bound": "vimco"}, "bound is 'vimco'"),
     ],
 )
