@@ -56,14 +56,15 @@ def text(folder: Path = results.FOLDER) -> str:
         "",
         "Written by `make report` from `experiments/results/`; the rules, written before the runs, are in",
         "`experiments/published.toml`. Ours is mean +- standard deviation over training seeds, n of them, or the few",
-        "values where their deviation exceeds their mean; exact rows have no seeds. Published numbers that the paper's",
-        'text did not confirm are marked. "At x of y steps": y is the published schedule, or where none is published',
-        "that of our budget `paper`. A budget is too small where ours disagrees before that; which way it points until",
-        "then is said beside it. Time is that of the part of the target that fills the row, with all of its rows.",
+        "values where their deviation exceeds their mean; exact rows have no seeds. Published numbers and claims that",
+        'the paper\'s text did not confirm are marked. "At x of y steps": y is the published schedule, or where none is',
+        "published that of our budget `paper`. A budget is too small where ours disagrees before that, or agrees as a",
+        "model that has hardly learned does too; which way it points until then is said beside it. Time is that of the",
+        "part of the target that fills the row, with all of its rows.",
         "",
         *_table(("paper", "headline", "published", "ours", "verdict", "time", "all its rows"), _front(folder)),
         "",
-        "Marks of published numbers: " + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items()) + ".",
+        "Marks of published numbers and claims: " + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items()) + ".",
     ]
     for target in TARGETS:
         lines += ["", *_target(target, folder)]
