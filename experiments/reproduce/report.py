@@ -57,7 +57,7 @@ def text(folder: Path = results.FOLDER) -> str:
         "Written by `make report` from `experiments/results/`; the rules, written before the runs, are in",
         "`experiments/published.toml`. Ours is mean +- standard deviation over training seeds, n of them, or the few",
         "values where their deviation exceeds their mean; exact rows have no seeds. Published numbers and claims that",
-        'the paper\'s text did not confirm are marked. "At x of y steps": y is the published schedule, or where none is',
+        "the paper's text did not confirm are marked. In x of y steps y is the published schedule, or where none is",
         "published that of our budget `paper`. A budget is too small where ours disagrees before that, or agrees as a",
         "model that has hardly learned does too; which way it points until then is said beside it. Time is that of the",
         "part of the target that fills the row, with all of its rows.",
