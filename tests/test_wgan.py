@@ -369,16 +369,15 @@ def test_each_critic_step_has_dropout_masks_of_its_own():
 
 
 def test_one_critic_step_an_iteration_takes_a_plain_batch(key):
-    """`fit` gathers [B, D] then, as batches_per_step is 1, and the step is that of a leading axis of 1."""
+    """`fit` gathers [B, D] then, as batches_per_step is 1; the step is one of the critic, then one of the generator."""
     one = config(n_critic=1)
-    start = wgan.init(one, key, (D,))
-    x = points()["x"][0]
-    after, metrics = wgan.train_step(one, start, {"x": x}, jax.random.key(3))
-    assert int(after.generator_steps) == 1 and metrics["wasserstein"].shape == ()
-    assert any(
-        jax.tree.leaves(
-            jax.tree.map(lambda a, b: (a != b).any(), after.discriminator.params, start.discriminator.params)
-        )
-    )
-    run = fit.fit(wgan, one, np.asarray(x), steps=2, batch_size=2, progress=False)
-    assert int(run.state(0).step) == 2
+    init_key, step_key = jax.random.split(key)
+    start, batch = wgan.init(one, init_key, (D,)), {"x": points()["x"][0]}
+    after, _ = wgan.train_step(one, start, batch, jax.random.clone(step_key))
+    critic_key, generator_key = jax.random.split(step_key)
+    played, _ = critic_step(one, start, batch, jax.random.split(critic_key, 1)[0])
+    played, _ = generator_step(one, played, batch, generator_key)
+    for name in ("discriminator", "generator"):
+        chex.assert_trees_all_close(getattr(after, name).params, getattr(played, name).params, rtol=1e-5)
+    run = fit.fit(wgan, one, batch["x"], steps=2, batch_size=2, progress=False)
+    assert int(run.state(0).generator_steps) == 2

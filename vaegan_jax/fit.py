@@ -10,7 +10,6 @@ import dataclasses
 import io
 import itertools
 import numbers
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -88,7 +87,7 @@ def fit(
             checkpoints and at the steps in evaluate_at.
         initial_states: states with a leading axis S, in place of algorithm.init; copied, so the caller's stay.
         evaluate: evaluate(config, state, key, step) -> dict of numbers, run at the steps in `evaluate_at` for each
-            seed, and logged.
+            seed, and logged; not at steps that a run has passed before it goes on.
         log_every: metrics.jsonl and Run.metrics get the mean of each metric over the steps since the line before.
             Checkpoints and evaluations end such a window too.
         checkpoint_every: None is at the end only.
@@ -128,13 +127,6 @@ def fit(
             described = folders.describe(algorithm, config, data, seeds, initial_states, arguments)
             held.enter_context(folders.claim(folder, described))
             start, states, records = folders.resume(folder, states, steps)
-            passed = sorted({*evaluate_at} - {record["step"] for record in records})
-            if passed and passed[0] <= start:
-                warnings.warn(
-                    f"evaluate_at has step {passed[0]}, but {folder} is at step {start} and was not evaluated there: "
-                    "the line stays as it is.",
-                    stacklevel=2,
-                )
 
         loop = Loop(algorithm, config, data, states, seeds)
         del states  # the loop donates them
@@ -386,8 +378,8 @@ def first_states(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, .
     """What `fit` begins with where no initial_states are given: leading axis S. config: as `fit` runs it."""
     shape = data.x.shape[1:]
     scale = 255.0 if data.x.dtype == np.uint8 else 1.0
-    grey = len(shape) == 3 or getattr(config, "unit_range", False)  # vectors may be pixels too
-    mean = (data.x.mean(axis=0, dtype=np.float64) / scale).astype(np.float32) if grey else None
+    pixels = len(shape) == 3 or getattr(config, "unit_range", False)  # or vectors of them
+    mean = (data.x.mean(axis=0, dtype=np.float64) / scale).astype(np.float32) if pixels else None
     keys = (jax.random.fold_in(jax.random.key(seed), 3) for seed in seeds)
     states = [algorithm.init(config, key, shape, data_mean=mean) for key in keys]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

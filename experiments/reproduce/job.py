@@ -54,7 +54,8 @@ class Outcome:
 class Part:
     """One experiment of a target, which fills `rows`.
 
-    says(budget): what it will do, with steps and time on 2 cores. cpu_seeds: how many that budget allows.
+    says(budget): what it will do, with steps and time on 2 cores. cpu_seeds: how many that budget allows. first_seed:
+    above 0 where a rule was made from the seeds before.
     """
 
     name: str
@@ -62,9 +63,11 @@ class Part:
     run: "Callable[[Job], Outcome]"
     says: Callable[[str], str]
     cpu_seeds: int = 3
+    first_seed: int = 0
 
     def seeds(self, budget: str) -> tuple[int, ...]:
-        return tuple(range({"smoke": 2, "cpu": self.cpu_seeds, "paper": 10}[budget]))
+        count = {"smoke": 2, "cpu": self.cpu_seeds, "paper": 10}[budget]
+        return tuple(range(self.first_seed, self.first_seed + count))
 
 
 def says(what: str, smoke: str, cpu: str, paper: str) -> Callable[[str], str]:

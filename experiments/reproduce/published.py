@@ -163,7 +163,7 @@ def _entry(target: str, name: str, raw: Mapping[str, Any]) -> Entry:
         raise ValueError(f"{where} has no rule: give one, or not_comparable, or not_run.")
     if given.get("early") and (rule is None or given.get("steps") is None):
         raise ValueError(f"{where} has early: give the rule and the steps before whose end it says nothing.")
-    if given.get("value") is not None and given.get("status") not in STATUS:
+    if (given.get("value") is not None or given.get("status")) and given.get("status") not in STATUS:
         raise ValueError(f"{where}: status is {given.get('status')!r}, one of {', '.join(STATUS)} is expected.")
     judging = {k: raw[k] for k in _JUDGING if k in raw}  # early may come later: it takes agreement away, never gives it
     digest = hashlib.sha256(json.dumps(judging, sort_keys=True).encode()).hexdigest()

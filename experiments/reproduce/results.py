@@ -133,11 +133,11 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
     """
     known = published.entries()[target]
     rows = {(r["id"], r["budget"]): dict(r) for r in read(target, folder) if r["budget"] != "none"}
+    rows |= {(r["id"], r["budget"]): dict(r) for r in new}  # of a folder that was done before too
     for row in rows.values():
         entry = known.get(row["id"].partition(".")[2])
-        if entry and entry.sha256 == row["rule_sha256"]:
+        if entry and entry.sha256 == row["rule_sha256"] and row["budget"] != "none":
             row |= _published(entry) | {"verdict": entry.with_early(row["verdict"], row["steps"])}
-    rows |= {(r["id"], r["budget"]): dict(r) for r in new}
     ran = {id for id, _ in rows}
     for name, entry in known.items():
         if f"{target}.{name}" not in ran:
@@ -215,10 +215,14 @@ def commit() -> str:
 def rule_came_first(row: Mapping[str, Any]) -> bool:
     """Whether the row's rule, value and all, stood in published.toml in the commit that the row was run at.
 
+    And its `early`, if it had one, still stands there.
+
     Raises:
         ValueError: a commit that this checkout does not have.
     """
     target, _, name = row["id"].partition(".")
     then = published.read(git("show", f"{row['commit']}:experiments/published.toml"))
     entry = then.get(target, {}).get(name)
-    return entry is not None and entry.sha256 == row["rule_sha256"]
+    now = published.entries()[target].get(name)
+    kept = entry is None or not entry.early or (now is not None and bool(now.early))  # which only takes agreement away
+    return kept and entry is not None and entry.sha256 == row["rule_sha256"]

@@ -122,5 +122,6 @@ PARTS = (
             "1,000,000",
         ),
         cpu_seeds=10,
+        first_seed=10,
     ),
 )

@@ -165,8 +165,7 @@ def test_merging_keeps_other_budgets_and_says_what_was_not_run(tmp_path, monkeyp
     agreed = {**rows[0], "verdict": "reproduced", "steps": 500}
     doubted = {**reworded, "a": dataclasses.replace(reworded["a"], early="untrained models agree")}
     monkeypatch.setattr(published, "entries", lambda: {"gan": doubted})
-    results.merge("gan", [agreed], tmp_path)
-    results.merge("gan", [], tmp_path)
+    results.merge("gan", [agreed], tmp_path)  # of a folder from before
     assert results.read("gan", tmp_path)[1]["verdict"] == "budget too small: 500 of 1,000 steps"
     again = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
     results.merge("gan", [again], tmp_path)

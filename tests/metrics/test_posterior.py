@@ -135,6 +135,7 @@ def test_the_density_is_the_gaussian_of_the_samples():
         ({"key": 0}, "typed key"),
         ({"log_likelihood": lambda z, x: z[:, :1]}, r"returns shape \(5, 1\)"),
         ({"log_likelihood": lambda z, x: z[:, 0] * np.nan}, "NaN or infinite where the chains are"),
+        ({"log_likelihood": lambda z, x: jnp.where(z[:, 0] > 1, np.nan, z[:, 0])}, "NaN or infinite where the chains"),
     ],
 )
 def test_bad_input_is_refused(changes, sentence, key):

@@ -390,9 +390,9 @@ class Measure:
 
 
 MEASURES = {
-    "frechet": Measure(frechet_distance),
-    "frechet_infinity": Measure(frechet_infinity),
-    "kernel": Measure(kernel_distance),
+    "frechet": Measure(frechet_distance, _needs(2, 2)),
+    "frechet_infinity": Measure(frechet_infinity, _needs(30, 2)),
+    "kernel": Measure(kernel_distance, _needs(2, 2)),
     "inception": Measure(inception_score, _needs(10, then=_needs_classes)),
     "pr": Measure(precision_recall, _needs(4, 4)),
     "dc": Measure(density_coverage, _needs(1, 6)),

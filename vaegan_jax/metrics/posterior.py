@@ -116,20 +116,25 @@ def _samples(
     betas = jnp.asarray(np.concatenate([rising, np.ones(transitions - len(rising))]), jnp.float32)
     # A long first step: at the prior, where the chains begin, it is the right one.
     steps, weights = jnp.full(len(x), hmc.LONGEST, z.dtype), jnp.zeros((samples, len(x)), z.dtype)
-    state = _start(log_likelihood, x, z, rows=rows), steps, weights
+    begin = _start(log_likelihood, x, z, rows=rows)
+    _check_finite(begin.log_likelihood)  # before resampling, which would leave none of the others
+    state = begin, steps, weights
     size = -(-transitions // PARTS)
     starts = range(0, transitions, size)
     for i in logs.steps(len(starts), "posterior samples, parts of the transitions"):
         span = starts[i], min(starts[i] + size, transitions), len(rising)
         state = _advance(log_likelihood, x, state, betas, key, *span, leapfrogs, rows, populations)
         state = jax.block_until_ready(state)
-    chains = state[0]
-    if not bool(jnp.isfinite(chains.log_likelihood).all()):
+    _check_finite(state[0].log_likelihood)
+    return state[0]
+
+
+def _check_finite(values: jax.Array) -> None:
+    if not bool(jnp.isfinite(values).all()):
         raise ValueError(
             "log_likelihood is NaN or infinite where the chains are: it must be finite wherever z is; "
             "check the model's parameters, and that x lies in the range that it models."
         )
-    return chains
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames="rows")
@@ -153,16 +158,15 @@ def _advance(
 ) -> tuple[hmc.Chains, jax.Array, jax.Array]:
     """Chains [L, B, ...], steps [B] and log weights [L, B] after transitions first..end-1.
 
-    Those before `adapting` raise the temperature's inverse, weigh and adapt steps; whoever weighs too little for half
-    of the chains to count is drawn anew, and at the last of them everyone.
+    Those before `adapting` raise beta, weigh the chains and adapt steps; where less than half of an example's chains
+    count by their weights they are drawn anew, and at the last of these transitions always.
     """
     evaluate = hmc.evaluator(log_likelihood, x, rows)
 
     def move(t: jax.Array, state: tuple[hmc.Chains, jax.Array, jax.Array]) -> tuple[hmc.Chains, jax.Array, jax.Array]:
         chains, steps, weights = state
         move_key, draw_key = jax.random.split(jax.random.fold_in(key, t))
-        rise = jnp.where(t > 0, betas[t] - betas[jnp.maximum(t - 1, 0)], betas[0])
-        weights = weights + rise * chains.log_likelihood
+        weights = weights + (betas[t] - betas[jnp.maximum(t - 1, 0)]) * chains.log_likelihood
         chains, weights = _resample(chains, weights, draw_key, populations, t == adapting - 1)
         each = jnp.broadcast_to(steps[None], chains.log_likelihood.shape)
         chains = hmc.transition(evaluate, chains, betas[t], each, move_key, leapfrogs=leapfrogs)
@@ -177,8 +181,8 @@ def _resample(
 ) -> tuple[hmc.Chains, jax.Array]:
     """Systematic resampling of each example's chains [L, B, ...] within each population, by log weights [L, B].
 
-    Where the effective number of chains, 1 / sum of squared shares, is below half of them; or where `everyone`. Whose
-    weights were used has weight 0 again.
+    Where the effective number of chains, 1 / sum of squared shares, is below half of them; or where `everyone`. Log
+    weights that were used are 0 again.
     """
     L, B = weights.shape
     size = L // populations
@@ -187,7 +191,7 @@ def _resample(
     few = (1 / (shares**2).sum(axis=1) < size / 2) | everyone  # [populations, B]
     own = jnp.arange(size)[None, :, None]
     points = (own + jax.random.uniform(key, (populations, 1, B))) / size
-    find = jax.vmap(jax.vmap(functools.partial(jnp.searchsorted, method="sort"), in_axes=1, out_axes=1))
+    find = jax.vmap(jax.vmap(functools.partial(jnp.searchsorted, side="right", method="sort"), in_axes=1, out_axes=1))
     drawn = jnp.minimum(find(jnp.cumsum(shares, axis=1), points), size - 1)
     ancestor = jnp.where(few[:, None, :], drawn, own) + size * jnp.arange(populations)[:, None, None]
     ancestor = ancestor.reshape(L, B)
