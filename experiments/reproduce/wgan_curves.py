@@ -24,7 +24,12 @@ def estimate(trained: Trained, algorithm: str, every: int) -> tuple[np.ndarray, 
     """
     at, values = trained.curve("wasserstein" if algorithm == "wgan" else "value")
     values = np.asarray(values, np.float64) if algorithm == "wgan" else values / 2 + LOG2
-    return at, median_filter(values, size=(1, 2 * (FILTER // every // 2) + 1), mode="nearest")
+    return at, smooth(values, every)
+
+
+def smooth(values: np.ndarray, every: int) -> np.ndarray:
+    """values [S, T], one each `every` iterations, through a median filter over about FILTER of these, ends repeated."""
+    return np.asarray(median_filter(values, size=(1, 2 * (FILTER // every // 2) + 1), mode="nearest"))
 
 
 def follows(at: np.ndarray, curve: np.ndarray, judged: np.ndarray, distance: np.ndarray) -> list[float]:

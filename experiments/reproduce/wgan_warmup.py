@@ -7,12 +7,11 @@ import dataclasses
 
 import jax
 import numpy as np
-from scipy.ndimage import median_filter
 
 from experiments.reproduce import draw, samples
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
-from experiments.reproduce.wgan_curves import FILTER, falls, follows
+from experiments.reproduce.wgan_curves import falls, follows, smooth
 from vaegan_jax import adversarial, plots, wgan
 
 GENERATORS = ("mlp", "dcgan")
@@ -48,8 +47,7 @@ def estimate(trained: Trained, iterations: np.ndarray) -> np.ndarray:
     at, values = trained.curve("wasserstein")
     there = np.array([passes(int(g)) for g in iterations])
     raw = np.stack([np.interp(there, at, v) for v in values.astype(np.float64)])
-    every = int(iterations[1] - iterations[0])
-    return np.asarray(median_filter(raw, size=(1, 2 * (FILTER // every // 2) + 1), mode="nearest"))
+    return smooth(raw, int(iterations[1] - iterations[0]))
 
 
 def run(job: Job) -> Outcome:
