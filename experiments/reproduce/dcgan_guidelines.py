@@ -6,7 +6,7 @@ from experiments.reproduce import dcgan_models as models
 from experiments.reproduce import draw, samples
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
 from vaegan_jax import metrics
-from vaegan_jax.metrics.measures import as_float
+from vaegan_jax.metrics.subject import as_float
 
 TITLES = {
     "dcgan": "all guidelines",

@@ -14,7 +14,7 @@ from experiments.reproduce.pca import rows
 from vaegan_jax import gan, metrics, plots
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics.distances import nearest
-from vaegan_jax.metrics.measures import as_float
+from vaegan_jax.metrics.subject import as_float
 
 BLOCK = 50_000  # generated images at a time
 TITLES = {"dcgan": "DCGAN", "gan": "GAN"}

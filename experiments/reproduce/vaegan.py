@@ -19,7 +19,7 @@ from experiments.reproduce import samples as eye
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.metrics.measures import as_float
+from vaegan_jax.metrics.subject import as_float
 
 SETS = {"mnist": "mnist", "fashion": "fashion_mnist"}
 """Prefix of rows and names of parts -> data set."""

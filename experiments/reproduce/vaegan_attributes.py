@@ -13,7 +13,7 @@ from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.draw import spread
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.metrics.measures import as_float
+from vaegan_jax.metrics.subject import as_float
 
 CLASSES = {
     "fashion_mnist": (

@@ -13,7 +13,7 @@ from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, says
 from vaegan_jax import vaegan
 from vaegan_jax.data import cache
 from vaegan_jax.data.dataset import DataError, Dataset
-from vaegan_jax.metrics.measures import as_float
+from vaegan_jax.metrics.subject import as_float
 
 SETS = {"celeb_a": 148, "lfw": 150}
 """Name, which is TFDS's too, and the centre that is cut out, which is then made 64x64."""

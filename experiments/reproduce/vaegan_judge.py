@@ -17,7 +17,7 @@ from experiments.reproduce.job import Job, Trained
 from vaegan_jax import losses, metrics
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import features
-from vaegan_jax.metrics.measures import as_float
+from vaegan_jax.metrics.subject import as_float
 
 SHOWN = 12  # reconstructions that are kept for a figure
 BLOCK = 250  # images that go through a model at once

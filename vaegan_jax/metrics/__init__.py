@@ -15,7 +15,8 @@ neighbors    1-nearest-neighbour error; whether samples lie nearer to the traini
 spectrum     power of spatial frequencies: how blurred images are
 birthday     pairs of samples that are alike, and the number of different ones that their frequency tells
 evaluation   all of it for one model
-distances inputs measures    below them: nearest neighbours in blocks, checks, what `evaluate` can ask
+subject measures    one seed's model, its samples and features; what `evaluate` can ask of it
+distances inputs    below them: nearest neighbours in blocks, checks
 """
 
 import importlib

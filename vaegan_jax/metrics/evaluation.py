@@ -18,7 +18,8 @@ from vaegan_jax import fit, logs, model
 from vaegan_jax.data import cache
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import features, inception, inputs
-from vaegan_jax.metrics.measures import MEASURES, PIXELS, Data, Settings, Subject, Value
+from vaegan_jax.metrics.measures import MEASURES
+from vaegan_jax.metrics.subject import PIXELS, Data, Settings, Subject, Value
 
 DEFAULT = ("frechet", "kernel", "pr", "dc")
 
