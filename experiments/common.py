@@ -250,7 +250,7 @@ def _held_out(flags: Flags, config: Any, train: Any, split: str, asked_for: bool
     Raises:
         ValueError: damaged data, or data that the trained model could not be judged by.
     """
-    from vaegan_jax import data, fit
+    from vaegan_jax import checks, data
 
     try:
         found = data.load(flags.dataset, split, data_dir=flags.data_dir)
@@ -264,7 +264,7 @@ def _held_out(flags: Flags, config: Any, train: Any, split: str, asked_for: bool
                 f"split {split!r} of {found.name} is empty: give one with examples, or 'train[:0]' for none."
             )
         return None
-    fit.check_held_out(config, train, found)
+    checks.held_out(config, train, found)
     return found
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax import checkpoint, logs
+from vaegan_jax import checkpoint, checks, logs
 from vaegan_jax import state as players
 from vaegan_jax import workdir as folders
 from vaegan_jax.data.dataset import Dataset
@@ -116,7 +116,7 @@ def fit(
     if held_out is not None:
         if not hasattr(algorithm, "validate"):
             raise ValueError(f"validation was given, but {algorithm.__name__} has no `validate`: leave it out.")
-        check_held_out(config, data, held_out)
+        checks.held_out(config, data, held_out)
 
     states = _initial(algorithm, config, data, seeds, initial_states)
     folder = None if workdir is None else Path(workdir)
@@ -301,65 +301,13 @@ def _check(
             f"batch_size is {config.batch_size}, but {data.name} {data.split} has {len(data)} examples: "
             "give a smaller batch or more data."
         )
-    check_labels(config, data)
-    check_range(config, data)
+    checks.labels(config, data)
+    checks.value_range(config, data)
     if (evaluate is None) != (not len(evaluate_at)):
         given, missing = ("evaluate_at", "evaluate") if evaluate is None else ("evaluate", "evaluate_at")
         raise ValueError(f"{given} was given without {missing}: give both, or neither.")
     if any(step < 1 or step > steps for step in evaluate_at):
         raise ValueError(f"evaluate_at is {tuple(evaluate_at)}: give steps between 1 and {steps}.")
-
-
-def check_held_out(config: Any, data: Dataset, held_out: Dataset) -> None:
-    """Raises ValueError unless a model trained on `data` can be judged by `held_out`."""
-    if len(held_out) == 0:
-        raise ValueError(f"{held_out.name} {held_out.split} is empty: give at least one example to validate on.")
-    if held_out.x.shape[1:] != data.x.shape[1:]:
-        raise ValueError(
-            f"{held_out.name} {held_out.split} holds {list(held_out.x.shape[1:])}, but {data.name} {data.split} "
-            f"{list(data.x.shape[1:])}: give examples of one shape."
-        )
-    check_labels(config, held_out)
-    check_range(config, held_out)
-
-
-def check_range(config: Any, data: Dataset) -> None:
-    """Raises ValueError where the model's outputs lie in [0, 1] and the data do not."""
-    if not getattr(config, "unit_range", False) or data.x.dtype == np.uint8:
-        return
-    low, high = data.x.min(), data.x.max()
-    if low < 0 or high > 1:
-        raise ValueError(
-            f"{data.name} {data.split} goes from {low:.3g} to {high:.3g}, but this config models values in [0, 1]: "
-            "rescale them, or take the algorithm's vectors(D)."
-        )
-
-
-def check_labels(config: Any, data: Dataset) -> None:
-    """Raises ValueError unless `data` has the labels, classes or attributes, that the config needs."""
-    if not config.num_classes:
-        return
-    what = getattr(config, "labels", "classes")
-    if data.label is None:
-        raise ValueError(
-            f"{data.name} {data.split} has no labels, but the config has {config.num_classes} {what}: give labels, or "
-            "num_classes 0."
-        )
-    has = "classes" if data.label.ndim == 1 else "attributes"
-    if has != what:
-        raise ValueError(f"The labels of {data.name} {data.split} are {has}, but the config has labels={what!r}.")
-    if has == "attributes":
-        if data.label.shape[1] != config.num_classes:
-            raise ValueError(
-                f"{data.name} {data.split} has {data.label.shape[1]} attributes, but the config has num_classes "
-                f"{config.num_classes}: give num_classes {data.label.shape[1]}."
-            )
-        return
-    if data.label.min() < 0 or data.label.max() >= config.num_classes:
-        raise ValueError(
-            f"The labels of {data.name} {data.split} go from {data.label.min()} to {data.label.max()}: with "
-            f"num_classes {config.num_classes} they must lie between 0 and {config.num_classes - 1}."
-        )
 
 
 def _initial(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any) -> Any:

@@ -20,9 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaegan_jax import checks, data, fit, logs, model
 from vaegan_jax import classifier as classifiers
 from vaegan_jax import config as configs
-from vaegan_jax import data, fit, logs, model
 from vaegan_jax.data import cache
 from vaegan_jax.optimizer import Optimizer
 
@@ -204,7 +204,7 @@ def _train(
     test = data.load(train.name, recipe.config.splits[2], data_dir=data_dir)
     if train.label is not None and train.label.ndim == 2:
         raise ValueError(f"{train.name} has attributes for labels: give images of one class each.")
-    fit.check_held_out(recipe.config, train, test)
+    checks.held_out(recipe.config, train, test)
 
     def say(text: str) -> None:
         if progress:
