@@ -125,7 +125,7 @@ def test_each_gradient_is_that_of_its_own_loss(case):
     t = jax.tree.map(float, expected)
     values = {
         "prior": t["prior"], "llike": t["llike"], "gan": t["real"] + t["fake"] + t["again"],
-        "pixel_error": t["pixel_error"], "real_cost": t["real"], "fake_cost": t["fake"],
+        "pixel_error": t["pixel_error"], "real_cost": t["real"], "fake_cost": 0.5 * (t["fake"] + t["again"]),
         "d_real": t["d"][0], "d_reconstruction": t["d"][1], "d_fake": t["d"][2],
     }  # fmt: skip
     assert set(metrics) == {*values, *(f"{name}_gradient_norm" for name in NAMES)}
@@ -175,6 +175,15 @@ def test_the_decoder_has_gamma_times_the_likelihood_term_and_nothing_of_the_prio
     close(alone["decoder"], jax.tree.map(lambda g: 0.5 * g, likelihood))
     chex.assert_trees_all_equal(alone["discriminator"], base["discriminator"])
     assert players.gradient_norm(alone["discriminator"]) > 0.01
+
+
+def test_a_decoder_that_plays_no_game_has_statistics_of_reconstructions_alone(state):
+    mean, log_var = vaegan.encode(CONFIG, state, X)
+    z = mean + jnp.exp(log_var / 2) * jax.random.normal(jax.random.split(jax.random.key(7), 5)[0], (B, K))
+    expected = players.apply(CONFIG.decoder, state.decoder.variables(), z, SHAPE, train=True)[1]
+    chex.assert_trees_all_close(gradients(config(gan_weight=0.0), state)[1]["decoder"], expected, rtol=1e-5)
+    playing = gradients(CONFIG, state)[1]["decoder"]
+    assert max(jax.tree.leaves(jax.tree.map(lambda a, b: float(abs(a - b).max()), playing, expected))) > 0.01
 
 
 def test_the_non_saturating_decoder_climbs_log_dis(state):

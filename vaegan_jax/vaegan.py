@@ -60,7 +60,7 @@ class Config:
     gamma: float = 1e-3
     """Weight of L_llike against L_GAN in the decoder: L_llike sums over the features of Dis_l (6,272 here)."""
     gan_weight: float = 1.0
-    """Weight of L_GAN in the decoder; 0 is the paper's "VAE with Dis_l"."""
+    """Weight of L_GAN in the decoder; 0 is the paper's "VAE with Dis_l", with batch statistics of reconstructions."""
     adversarial: Literal["minimax", "non_saturating"] = "minimax"
     """How the decoder climbs L_GAN: as written, or by -log Dis as in Goodfellow et al., section 3."""
     reconstructions_as_fakes: bool = True
@@ -216,24 +216,29 @@ def gradients(
     fake, pull_fake, decoder_stats = jax.vjp(second, state.decoder.params, has_aux=True)
     out, pull_dis, dis_stats = jax.vjp(dis, state.discriminator.params, rebuilt, fake, has_aux=True)
 
+    def fakes(out: dict[str, jax.Array]) -> list[jax.Array]:
+        """Logits of what Dis is shown as fakes."""
+        return [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
+
     def gan_loss(out: dict[str, jax.Array]) -> jax.Array:
         """L_GAN, what Dis descends."""
-        fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
-        return jax.nn.softplus(-out["real"]).mean() + sum(jax.nn.softplus(f).mean() for f in fakes)
+        return jax.nn.softplus(-out["real"]).mean() + sum(jax.nn.softplus(f).mean() for f in fakes(out))
 
     def fooling_loss(out: dict[str, jax.Array]) -> jax.Array:
         """What Dec descends of the game; the real logits move nothing of it here."""
-        fakes = [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
         fooling = losses.ADVERSARIAL[config.adversarial].generator
-        return jnp.stack([fooling(out["real"], f).mean() for f in fakes]).sum()
+        return jnp.stack([fooling(out["real"], f).mean() for f in fakes(out)]).sum()
 
     _, llike_rebuilt, _ = pull_dis(jax.grad(lambda out: out["llike"])(out))
     dis_gradient, *game = pull_dis(jax.grad(gan_loss)(out))
-    shared = config.adversarial == "minimax"
-    game = [-g for g in game] if shared else pull_dis(jax.grad(fooling_loss)(out))[1:]
-    game = [config.gan_weight * g for g in game]
-
-    dec_gradient = jax.tree.map(jnp.add, pull_rebuilt(config.gamma * llike_rebuilt + game[0])[0], pull_fake(game[1])[0])
+    if config.gan_weight:
+        shared = config.adversarial == "minimax"
+        game = [-g for g in game] if shared else pull_dis(jax.grad(fooling_loss)(out))[1:]
+        of_rebuilt, of_fake = (config.gan_weight * g for g in game)
+        of_rebuilt = pull_rebuilt(config.gamma * llike_rebuilt + of_rebuilt)[0]
+        dec_gradient = jax.tree.map(jnp.add, of_rebuilt, pull_fake(of_fake)[0])
+    else:  # Dec learns nothing of Dec(z_p), whose statistics are none of its then
+        dec_gradient, decoder_stats = pull_rebuilt(config.gamma * llike_rebuilt)[0], stats
     enc_gradient = pull_enc((pull_rebuilt(llike_rebuilt)[1], jnp.ones_like(prior)))[0]
     grads = {"encoder": enc_gradient, "decoder": dec_gradient, "discriminator": dis_gradient}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats, "discriminator": dis_stats}
@@ -247,7 +252,7 @@ def gradients(
         "d_reconstruction": jax.nn.sigmoid(out["reconstruction"]).mean(),
         "d_fake": jax.nn.sigmoid(out["fake"]).mean(),
         "real_cost": jax.nn.softplus(-out["real"]).mean(),
-        "fake_cost": jax.nn.softplus(out["fake"]).mean(),
+        "fake_cost": jnp.stack([jax.nn.softplus(f).mean() for f in fakes(out)]).mean(),
     }
     return grads, stats, metrics | {f"{name}_gradient_norm": players.gradient_norm(g) for name, g in grads.items()}
 
@@ -270,7 +275,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     """One update of each of the three networks. batch = {"x": uint8 or float [B, *shape], "label" where conditional}.
 
     Metrics (batch means): prior = L_prior and llike = L_llike in nats, gan = L_GAN, pixel_error = mean squared error a
-    pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of Dec(z_p)),
+    pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of all fakes),
     the three gradient norms; under balance, discriminator_updated and decoder_updated.
     """
     players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))

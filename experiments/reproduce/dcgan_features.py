@@ -120,12 +120,13 @@ def real_statistics(config: gan.Config, state: gan.State, x: np.ndarray, size: i
     net = dataclasses.replace(net, norm_momentum=0.0)  # statistics of one batch, nothing of those before it
 
     @jax.jit
-    def see(batch: jax.Array) -> Any:
-        return players.apply(net, state.discriminator.variables(), players.as_float(batch), None, train=True)[1]
+    def see(variables: Any, batch: jax.Array) -> Any:
+        return players.apply(net, variables, players.as_float(batch), None, train=True)[1]
 
     size = min(size, len(x))
     order = np.random.default_rng(0).permutation(len(x))
-    each = [see(jnp.asarray(x[order[i : i + size]])) for i in range(0, len(x) - size + 1, size)]
+    variables = state.discriminator.variables()
+    each = [see(variables, jnp.asarray(x[order[i : i + size]])) for i in range(0, len(x) - size + 1, size)]
     stats = jax.tree.map(lambda *leaves: jnp.stack(leaves).mean(axis=0), *each)
     return dataclasses.replace(state, discriminator=dataclasses.replace(state.discriminator, batch_stats=stats))
 

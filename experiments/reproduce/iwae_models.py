@@ -50,8 +50,8 @@ def stages(budget: str) -> int:
     return {"smoke": 1, "cpu": 3, "paper": 8}[budget]
 
 
-def steps(budget: str) -> int:
-    return 10 if budget == "smoke" else EPOCH * sum(3**i for i in range(stages(budget)))
+def steps(budget: str, epoch: int = EPOCH) -> int:
+    return 10 if budget == "smoke" else epoch * sum(3**i for i in range(stages(budget)))
 
 
 def switch_steps(budget: str) -> int:
@@ -64,12 +64,13 @@ def evaluation(budget: str) -> tuple[int, int]:
     return {"smoke": (20, 20), "cpu": (1_000, 5_000), "paper": (10_000, 5_000)}[budget]
 
 
-def optimizer(rate: float | None = None) -> Optimizer:
+def optimizer(rate: float | None = None, epoch: int = EPOCH) -> Optimizer:
     """The released Adam: beta1 .99, second moments from 1, eps 1e-4, on the sum over a batch's 20 gradients.
 
     On their mean, as here, that is eps / 20 and second moments from 1 / 400. rate: one for all, in place of the stages.
+    epoch: its steps.
     """
-    starts = [EPOCH * sum(3**j for j in range(i)) for i in range(len(RATES))]
+    starts = [epoch * sum(3**j for j in range(i)) for i in range(len(RATES))]
     return Optimizer(
         rule="adam", learning_rate=1e-3 if rate is None else rate, momentum=0.99, eps=1e-4 / BATCH,
         second_moment=1 / BATCH**2, stages=tuple(zip(starts, RATES, strict=True)) if rate is None else (),
@@ -143,7 +144,10 @@ def measure(job: Job, model: Model, trained: Trained, seed: int) -> dict[str, An
     """nll: minus the bound, nats, over test images whose bits are the same for every model; units: active, a layer."""
     shared = _shared(job)
     name = f"{model.layers}-{model.name}-{seed}-numbers"
-    found: dict[str, Any] = shared.kept(name, lambda: _measure(job, model, trained.config(), trained.state(seed)))
+    found: dict[str, Any] = shared.kept(
+        name, lambda: _measure(job, model, trained.config(), trained.state(seed)),
+        of=(steps(job.budget), *evaluation(job.budget)),
+    )  # fmt: skip
     job.tick()
     return found
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -171,9 +172,12 @@ class Job:
         _write(self._worked, list(dict.fromkeys([*self.commits, *shared.commits])))
         return shared
 
-    def kept(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What `compute` returns, as JSON has it: from this part's folder where it was computed before a stop."""
-        file = self.workdir / f"{name}.json"
+    def kept(self, name: str, compute: Callable[[], Any], *, of: Sequence[Any] = ()) -> Any:
+        """What `compute` returns, as JSON has it: from this part's folder where it was computed before a stop.
+
+        of: the settings that the value hangs on, so that one of others is computed anew.
+        """
+        file = self.workdir / f"{'-'.join(map(str, (name, *of)))}.json"
         if not file.exists():
             _write(file, compute())
         self.tick()
@@ -227,12 +231,14 @@ class Job:
 
         lost = self.workdir / f"{name}.failed.json"  # what a stopped run need not find out again
         failed: list[int] = json.loads(lost.read_text()) if lost.exists() else []
-        if together and not failed and len(seeds) > 1:
+        apart = self.workdir / f"{name}.apart"  # there once training side by side has failed
+        if together and not failed and len(seeds) > 1 and not apart.exists():
             try:
                 run = train(name, seeds)
                 return Trained(dict.fromkeys(seeds, run), ())
             except fit.Diverged as error:
                 self.say(f"{name}: {error} Each seed is trained alone now.")
+                apart.touch()
         runs = {}
         for seed in seeds:
             if seed in failed:
@@ -248,7 +254,7 @@ class Job:
 
 def _write(file: Path, value: Any) -> None:
     """JSON, never half of it."""
-    part = file.with_suffix(".part")
+    part = file.with_suffix(f".{os.getpid()}.part")  # parts that run at once may share a folder
     part.write_text(json.dumps(value))
     part.replace(file)
 

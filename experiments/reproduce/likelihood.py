@@ -175,7 +175,10 @@ def sandwich(job: Job) -> Outcome:
             )  # fmt: skip
             return [float(np.mean(one.lower)), float(np.mean(one.upper))]
 
-        found = np.array([job.kept(f"bounds-{seed}-{count}", functools.partial(both, count)) for count in counts])
+        of = (shared, n, chains)
+        found = np.array(
+            [job.kept(f"bounds-{seed}-{count}", functools.partial(both, count), of=of) for count in counts]
+        )
         bounds["lower"].append(found[:, 0].tolist())
         bounds["upper"].append(found[:, 1].tolist())
     lower, upper = (np.array(bounds[name]).reshape(len(trained.seeds), len(counts)) for name in ("lower", "upper"))

@@ -1,7 +1,8 @@
 """Table 1 of Wu et al. 2017: one importance-weighted autoencoder on binarised MNIST by four estimators of log p(x).
 
-The released code has Burda et al.'s model of fixed bits. Larochelle and Murray's files are not to be had here: ours are
-one draw of bits for ever, so that the table's numbers are shown, and only its inequalities are judged.
+The released code has Burda et al.'s model of fixed bits, trained on the first 50,000 images. Larochelle and Murray's
+files are not to be had here: ours are one draw of bits for ever, so that the table's numbers are shown, and only its
+inequalities are judged.
 """
 
 import dataclasses
@@ -25,14 +26,19 @@ PUBLISHED = {
 }  # fmt: skip
 
 
+TRAIN = 50_000
+EPOCH = TRAIN // burda.BATCH
+
+
 def steps(budget: str) -> int:
-    return {"smoke": 10, "cpu": 20_000, "paper": burda.steps("paper")}[budget]
+    return {"smoke": 10, "cpu": 20_000, "paper": burda.steps("paper", EPOCH)}[budget]
 
 
 def config(budget: str) -> vae.Config:
     """Burda et al.'s one layer, k = 50, with their stages."""
     found: vae.Config = burda.config(burda.Model("one", "iwae_50", "iwae", 50), budget)
-    return dataclasses.replace(found, binarize="none")
+    splits = (f"train[:{TRAIN}]", f"train[{TRAIN}:]", "test")
+    return dataclasses.replace(found, binarize="none", optimizer=burda.optimizer(epoch=EPOCH), splits=splits)
 
 
 def distributions(job: Job) -> int:
@@ -97,11 +103,12 @@ def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, float
         "bound_100k": bound(100_000, 4),
         "bound_10k": bound(10_000, 5),
     }
-    return {name: float(job.kept(f"{seed}-{name}-nats", compute)) for name, compute in computed.items()}
+    of = (steps(job.budget), len(x), full)
+    return {name: float(job.kept(f"{seed}-{name}-nats", compute, of=of)) for name, compute in computed.items()}
 
 
 def binary(job: Job) -> Outcome:
-    train, test = bits(job.load("mnist", f"train[:{burda.TRAIN}]"), 2), bits(job.load("mnist", "test"), 3)
+    train, test = bits(job.load("mnist", f"train[:{TRAIN}]"), 2), bits(job.load("mnist", "test"), 3)
     one = job.fit("iwae50", vae, config(job.budget), train, steps=steps(job.budget))
     n = job.choose(3, 50, 1000)
     order = np.random.default_rng(1).permutation(len(test))[:n]

@@ -72,6 +72,7 @@ def annealing(job: Job) -> dict[str, Any]:
     return {
         "chains": job.choose(2, 8, 16),
         "distributions": job.choose(8, 500, 10_000),
+        "block": job.choose(4, 50, 500),
         "progress": job.progress,
     }
 
@@ -135,9 +136,15 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) ->
     }  # fmt: skip
     if model.has_encoder:
         computed["is"] = importance
+    steps, how = model.steps(job.budget), annealing(job)
+    long = (how["chains"], how["distributions"])
+    of = {
+        "ais": (steps, n_test, *long), "train": (steps, n_train, *long), "gap": (steps, n_made, *long),
+        "kde": (steps, parzen_samples(job)), "is": (steps, n_test, importance_draws(job)),
+    }  # fmt: skip
     numbers = {}
     for what, compute in computed.items():
-        each = np.asarray(job.kept(f"{name}-{what}", compute), np.float64)
+        each = np.asarray(job.kept(f"{name}-{what}", compute, of=of[what]), np.float64)
         numbers[what] = float(each.mean())
         if each.ndim:
             numbers[f"{what}_error"] = float(each.std(ddof=1) / np.sqrt(each.size))

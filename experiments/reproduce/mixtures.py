@@ -116,7 +116,9 @@ def run(job: Job, tag: str) -> Outcome:
     def cell(packing: int, name: str) -> Measured:
         if packing not in trained:
             return Measured([], note="not part of this budget")
-        return row(lambda v: (100 if name == "good" else 1) * v[name], packing)
+        good = [100 * v["good"] for v in found[packing].values()]
+        note = f"KL of the good samples alone, which are {draw.spread(good)} %" if name == "kl" and good else ""
+        return row(lambda v: (100 if name == "good" else 1) * v[name], packing, note=note)
 
     perfect = measure(np.asarray(mixture.make(jax.random.key(1), SAMPLES)[0]), centres, mixture.sd)
     rows = {f"{tag}_{name}_{packing}": cell(packing, name) for packing in PACKINGS for name in METRICS}

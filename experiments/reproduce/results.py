@@ -1,11 +1,13 @@
 """Rows of results with their provenance: experiments/results/NAME.json, {"rows": [...]}. Nobody edits them by hand."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,25 +134,38 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
     its texts (paper, item) and its `early` are the entry's.
     """
     known = published.entries()[target]
-    rows = {(r["id"], r["budget"]): dict(r) for r in read(target, folder) if r["budget"] != "none"}
-    rows |= {(r["id"], r["budget"]): dict(r) for r in new}  # of a folder that was done before too
-    for row in rows.values():
-        entry = known.get(row["id"].partition(".")[2])
-        if entry and entry.sha256 == row["rule_sha256"] and row["budget"] != "none":
-            row |= _published(entry) | {"verdict": entry.with_early(row["verdict"], row["steps"])}
-    ran = {id for id, _ in rows}
-    for name, entry in known.items():
-        if f"{target}.{name}" not in ran:
-            rows[f"{target}.{name}", "none"] = not_run(entry)
-    places = {f"{target}.{name}": i for i, name in enumerate(known)}
-    kept = [r for (id, _), r in rows.items() if id in places]
-    kept.sort(key=lambda r: (places[r["id"]], ORDER.index(r["budget"])))
+    folder.mkdir(parents=True, exist_ok=True)
     file = path(target, folder)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{os.getpid()}.part")
-    part.write_text(json.dumps({"rows": kept}, indent=1, allow_nan=False) + "\n")
-    part.replace(file)
+    with _alone(folder):
+        rows = {(r["id"], r["budget"]): dict(r) for r in read(target, folder) if r["budget"] != "none"}
+        rows |= {(r["id"], r["budget"]): dict(r) for r in new}  # of a folder that was done before too
+        for row in rows.values():
+            entry = known.get(row["id"].partition(".")[2])
+            if entry and entry.sha256 == row["rule_sha256"] and row["budget"] != "none":
+                row |= _published(entry) | {"verdict": entry.with_early(row["verdict"], row["steps"])}
+        ran = {id for id, _ in rows}
+        for name, entry in known.items():
+            if f"{target}.{name}" not in ran:
+                rows[f"{target}.{name}", "none"] = not_run(entry)
+        places = {f"{target}.{name}": i for i, name in enumerate(known)}
+        kept = [r for (id, _), r in rows.items() if id in places]
+        kept.sort(key=lambda r: (places[r["id"]], ORDER.index(r["budget"])))
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps({"rows": kept}, indent=1, allow_nan=False) + "\n")
+        part.replace(file)
     return file
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Others wait: parts of a target may end at the same moment. A file system without locks lets them all in."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(held)
 
 
 def best(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

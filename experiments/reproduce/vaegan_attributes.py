@@ -1,5 +1,6 @@
 """Figure 5: attribute vectors. Does an image get an attribute when the attribute's vector is added to its code?"""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,15 @@ def run(job: Job) -> Outcome:
         trained = models.train(job, data, ENCODERS)
         judge = vaegan_judge.judge(job, eye.dataset(job, name))
         found = {
-            model: {seed: _measure(job, judge, data, model, one, seed) for seed in one.seeds}
+            model: {
+                seed: job.kept(
+                    f"{name}-{model}-{seed}", functools.partial(_measure, job, judge, data, model, one, seed),
+                    of=(models.steps(job.budget), _count(job, judge)),
+                )
+                for seed in one.seeds
+            }
             for model, one in trained.items()
-        }
+        }  # fmt: skip
         for model, each in found.items():
             columns = ([numbers[column] for numbers in each.values()] for column in ("before", "after", "taken"))
             lines.append([name, models.TITLES[model], *map(spread, columns)])

@@ -23,5 +23,6 @@ def init(
 def train_step(config: vaegan.Config, state: vaegan.State, batch: Batch, key: jax.Array) -> tuple[Any, Metrics]:
     """One step of encoder and decoder on a batch {"x": [B, *shape]}; gan_weight 0 leaves them L_llike and L_prior."""
     after, metrics = vaegan.train_step(config, state, batch, key)
-    del metrics["discriminator_gradient_norm"]  # nothing else needs that gradient, so XLA leaves it out
+    for name in ("discriminator_gradient_norm", "gan", "d_fake", "fake_cost"):
+        del metrics[name]  # nothing else needs that gradient and those passes, so XLA leaves them out
     return dataclasses.replace(after, discriminator=state.discriminator), metrics

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -49,6 +50,8 @@ def rule(kind, bound):
         ("within", 10, [220, 230, 245], True),
         ("within", 10, [200, 210, 220], False),
         ("within", 10, [math.nan, 225, 225], False),
+        ("mean_at_most", 1, [0, 1.9], True),
+        ("mean_at_most", 1, [0, 2.1], False),
         ("at_least", 1, [1, 1, 2], True),
         ("at_least", 1, [5, 5, 0.9], False),
         ("at_most", 1, [1, 1], True),
@@ -205,6 +208,46 @@ def test_training_goes_on_and_counts_failed_seeds(tmp_path, monkeypatch):
     found = lost.fit("bad", vae, config, Dataset(x), steps=6, log_every=2)
     assert found.seeds == (0,) and found.failed == (1,)
     assert make_job(tmp_path / "l").seconds >= json.loads((tmp_path / "l" / "seconds.json").read_text())["seconds"]
+
+    asked = []
+
+    def fit_alone(algorithm, config, dataset, *, seeds, **more):
+        asked.append(seeds)
+        if len(seeds) > 1:
+            raise fit.Diverged("elbo is nan at step 3 of seed 1")
+        return real(algorithm, config, dataset, seeds=seeds, **more)
+
+    monkeypatch.setattr(fit, "fit", fit_alone)
+    for _ in range(2):  # a second start does not train the group up to its end again
+        found = lost.fit("group", vae, config, Dataset(x), steps=6, log_every=2, side_by_side=True)
+        assert found.seeds == (0, 1) and found.failed == ()
+    assert asked == [(0, 1), (0,), (1,), (0,), (1,)]
+
+
+def test_what_is_kept_is_of_its_settings(tmp_path):
+    one, asked = make_job(tmp_path), []
+
+    def compute():
+        asked.append(1)
+        return len(asked)
+
+    assert [one.kept("a", compute, of=of) for of in ((5, 2), (5, 2), (5, 3))] == [1, 1, 2]
+    assert one.kept("a", compute) == 3 and make_job(tmp_path).kept("a", compute, of=(5, 3)) == 2
+
+
+def test_parts_that_end_at_once_lose_no_rows(tmp_path):
+    """Eight processes' worth of merges: each row is there afterwards."""
+    known = list(published.entries()["gan"])[:8]
+
+    def put(name):
+        row = results.row(
+            published.entries()["gan"][name], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE
+        )
+        results.merge("gan", [row], tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(put, known))
+    assert {r["id"] for r in results.read("gan", tmp_path) if r["budget"] == "cpu"} == {f"gan.{n}" for n in known}
 
 
 def test_time_spent_on_what_parts_share_is_the_parts_too(tmp_path):

@@ -36,6 +36,14 @@ def test_every_part_fills_rows_of_the_published_ones():
             assert known[f"binary_{names.get(name, name)}"].value == value
 
 
+def test_the_binary_model_has_epochs_of_its_own_split():
+    """The released code keeps 10,000 of the fixed bits' 60,000 for validation, 400 of the fresh ones'."""
+    config = likelihood_binary.config("paper")
+    assert config.splits[0] == "train[:50000]" and config.binarize == "none"
+    assert [start for start, _ in config.optimizer.stages][:3] == [0, 2500, 10000]
+    assert likelihood_binary.steps("paper") == 8_200_000 == published.entries()["likelihood"]["binary_ais"].steps
+
+
 def test_ais_from_the_encoder_is_unbiased_where_the_answer_is_known():
     """A linear Gaussian model: log p(x) is a Gaussian's; an encoder that is off costs nothing but variance."""
     config = dataclasses.replace(
