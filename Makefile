@@ -6,6 +6,8 @@ FLAGS ?=
 TRAIN := train-vae train-gan train-dcgan train-wgan train-vaegan
 PAPERS := pca vae gan dcgan wgan vaegan iwae likelihood mixtures dirac challenges
 REPRODUCE := $(PAPERS:%=reproduce-%)
+# Where there is an NVIDIA GPU, JAX comes with what it needs there.
+EXTRAS := test$(shell command -v nvidia-smi > /dev/null && echo ,cuda)
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint data bench-install bench bench-scaling bench-metrics evaluate \
@@ -16,7 +18,7 @@ help: ## This list
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@
 
 install: $(VENV)/.installed ## The environment in .venv, with what the tests need

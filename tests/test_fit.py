@@ -1,12 +1,14 @@
 """The loop: resume equals unbroken, order and randomness as promised, one trace, many seeds."""
 
 import dataclasses
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import chex
 import jax
@@ -214,7 +216,7 @@ def test_no_steps_is_the_initial_state(digits):
 
 
 SEVERAL_DEVICES = """
-import jax, numpy as np
+import dataclasses, jax, numpy as np
 from experiments.bench import machine
 from tests.recorder import SMALL
 from tests.test_fit import ALTERNATING
@@ -230,6 +232,10 @@ run = fit.fit(gan, ALTERNATING, d, steps=10, seeds=(7,), progress=False)
 kernel = run.state(7).generator.params["output"]["kernel"]
 print(float(run.metrics["generator_loss"][0, 0]), float(np.abs(kernel).sum()))
 print(machine.flops(loop.Loop(gan, ALTERNATING, d, run.states, (7,)).compile()))
+odd = dataclasses.replace(SMALL, batch_size=45)  # that two devices could not share
+alone = loop.Loop(vae, odd, d, fit.first_states(vae, odd, d, (7,)), (7,))
+alone.advance(0, 2)
+print(len(jax.tree.leaves(alone.states)[0].devices()))
 """
 ALTERNATING = dataclasses.replace(
     gan.Config(), latents=5, generator=nets.MLPGenerator((32,)), discriminator=nets.MLPDiscriminator((32,)),
@@ -249,7 +255,7 @@ def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
         cwd=root,
     )
     assert out.returncode == 0, out.stderr
-    *vaes, adversarial, operations = ([float(word) for word in line.split()] for line in out.stdout.splitlines())
+    *vaes, adversarial, operations, alone = ([float(word) for word in line.split()] for line in out.stdout.splitlines())
     run = fit.fit(vae, SMALL, digits, steps=10, seeds=(7,), progress=False)
     kernel = np.abs(run.state(7).model.params["decoder"]["output"]["kernel"]).sum()
     for found in vaes:
@@ -260,3 +266,22 @@ def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
     # The generator's own step has a draw and no batch: it would be done twice.
     whole = machine.flops(loop.Loop(gan, ALTERNATING, digits, run.states, (7,)).compile())
     assert operations[0] < 0.55 * whole
+    assert alone == [1]
+
+
+def test_a_model_is_judged_in_full_float32_and_trained_in_the_devices_own(digits):
+    seen = {}
+
+    def note(name, function):
+        def noted(*arguments):
+            seen[name] = jax.config.jax_default_matmul_precision
+            return function(*arguments)
+
+        return noted
+
+    spied = SimpleNamespace(
+        __name__="spied", Config=vae.Config, init=vae.init, train_step=note("train", inspect.unwrap(vae.train_step)),
+        validate=note("validate", vae.validate),
+    )  # fmt: skip
+    fit.fit(spied, SMALL, digits, steps=1, validation=digits.x[:50], progress=False)
+    assert seen == {"train": None, "validate": "highest"}

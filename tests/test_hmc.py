@@ -30,6 +30,14 @@ def run(z, step, beta, key, transitions, evaluate=evaluate, adapt=None):
     return jax.jit(lambda start: jax.lax.fori_loop(0, transitions, body, start))(start)
 
 
+def test_likelihoods_and_their_gradients_are_of_full_float32():
+    """Both products, as an accelerator's default would keep 10 bits of what goes into them."""
+    w = jnp.ones((2, 3))
+    found = hmc.evaluator(lambda z, x: -((x - z @ w) ** 2).sum(axis=1), jnp.ones((4, 3)), 8)
+    program = str(jax.make_jaxpr(found)(jnp.ones((2, 4, 2))))
+    assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)") == 2
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.5, 1.0])
 def test_the_target_stays(key, beta):
     """Chains that start at the target's own draws are at it after 20 transitions; moments of 20,000 chains."""

@@ -74,12 +74,12 @@ class Loop:
     def __init__(self, algorithm: Any, config: Any, data: Dataset, states: Any, seeds: tuple[int, ...]) -> None:
         self.seeds, self.states = seeds, states
         self.capacity = _capacity(len(data), config)
-        devices = jax.devices()
+        devices = len(jax.devices())
+        over_seeds = devices > 1 and len(seeds) % devices == 0
+        over_batch = devices > 1 and not over_seeds and config.batch_size % devices == 0
         self._mesh = None
-        if len(devices) > 1:
-            self._mesh = jax.make_mesh((len(devices),), (DEVICE_AXIS,), axis_types=(AxisType.Auto,))
-        over_seeds = self._mesh is not None and len(seeds) % len(devices) == 0
-        over_batch = self._mesh is not None and not over_seeds and config.batch_size % len(devices) == 0
+        if over_seeds or over_batch:  # else all would do the same work
+            self._mesh = jax.make_mesh((devices,), (DEVICE_AXIS,), axis_types=(AxisType.Auto,))
         whole, split = self._sharding(), self._sharding(DEVICE_AXIS)
         arrays = {"x": data.x} if data.label is None else {"x": data.x, "label": data.label}
         self._data = jax.device_put(arrays, whole) if whole else jax.tree.map(jnp.asarray, arrays)

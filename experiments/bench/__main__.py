@@ -60,6 +60,11 @@ def main(argv: list[str] | None = None) -> int:
     flags.data = flags.data or "mnist"
     name = machine.device_name()
     peaks, loads = [_peak()], [machine.load()]
+    try:
+        jax.devices("cpu")
+    except RuntimeError:
+        say("experiments.bench: operations are counted in the CPU's programs: let JAX_PLATFORMS have cpu in it too.")
+        return 1
     say(f"{name}: GEMM peak {peaks[0]:,.0f} GFLOP/s, {machine.cores()} threads each, load {loads[0]:.1f}")
     out = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
     run = {"date": time.strftime("%Y-%m-%d"), "commit": machine.commit(), "versions": machine.versions(*PACKAGES)}
@@ -98,7 +103,9 @@ def main(argv: list[str] | None = None) -> int:
         from vaegan_jax.data.dataset import Dataset
 
         plan = accelerator.Plan(Dataset(images), real=flags.data != "random")
-        keep("accelerator", accelerator.measure(plan, budget=flags.accelerator_seconds, say=say))
+        accelerator.measure(
+            plan, budget=flags.accelerator_seconds, say=say, keep=functools.partial(keep, "accelerator")
+        )
     result = record.result
     print(f"{table.headings(result)}\n\n{table.text(table.targets(result))}\n\n{table.text(table.contenders(result))}")
     print(f"\nwritten: {out}; into the README: python -m experiments.bench.table")

@@ -343,9 +343,16 @@ PARTS: dict[str, tuple[Callable[[Plan, str], list[Row]], tuple[str, ...]]] = {
 
 
 def measure(
-    plan: Plan, only: Sequence[str] = tuple(PARTS), budget: float = 400, say: Callable[[str], Any] = lambda text: None
+    plan: Plan,
+    only: Sequence[str] = tuple(PARTS),
+    budget: float = 400,
+    say: Callable[[str], Any] = lambda text: None,
+    keep: Callable[[list[Row]], Any] = lambda rows: None,
 ) -> list[Row]:
-    """The rows of the parts, each with its "part"; a failure is a row too. After `budget` seconds nothing is begun."""
+    """The rows of the parts, each with its "part"; a failure is a row too. After `budget` seconds nothing is begun.
+
+    keep(rows so far) is called after each, as the machine may be taken away.
+    """
     begin, rows = time.perf_counter(), []
     for part, what in [(name, what) for name in PARTS if name in only for what in PARTS[name][1]]:
         spent = time.perf_counter() - begin
@@ -358,6 +365,7 @@ def measure(
             say(f"        {reason}")
             found = [row(f"{part} {what}", "-", [], reason, met=False)]
         rows += [{"part": part, **r} for r in found]
+        keep(rows)
     return rows
 
 
@@ -366,6 +374,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=tuple(PARTS))
     parser.add_argument("--quick", action="store_true", help="few and short turns: does it run at all")
     parser.add_argument("--images", type=Path, default=None, help="npz or IDX file, for bfloat16's quality")
+    parser.add_argument("--seconds", type=float, default=400, help="after so many nothing more is begun")
     parser.add_argument("--out", type=Path, default=None, help="default results/<device>.json")
     flags = parser.parse_args(argv)
     common.use_compilation_cache()
@@ -381,16 +390,23 @@ def main(argv: list[str] | None = None) -> int:
         print("experiments.bench.accelerator: there is none here; give --out PATH to try it on a CPU.", file=sys.stderr)
         return 1
     peaks, loads = [machine.gemm_gflops(plan.gemm)], [machine.load()]
-    rows = measure(plan, flags.only, say=lambda text: print(text, file=sys.stderr, flush=True))
-    peaks.append(machine.gemm_gflops(plan.gemm))
     name = machine.device_name()
     file = flags.out or table.RESULTS / f"{machine.slug(name)}.json"
     about = machine.versions("jax", "flax", "optax")
     run = {"date": time.strftime("%Y-%m-%d"), "commit": machine.commit(), "versions": about}
     record = Record(file, name, machine.cores(), **run, repeats=plan.repeats, source=str(flags.images or "random"))
-    unrest = machine.unrest(peaks, loads)
     kept = [row for row in record.result["accelerator"] if row["part"] not in flags.only]
-    record.keep("accelerator", [*kept, *rows], gemm_gflops=max(peaks), quiet=not unrest, unrest=unrest)
+
+    def keep(rows: list[Row]) -> None:
+        unrest = machine.unrest(peaks, loads)
+        record.keep("accelerator", [*kept, *rows], gemm_gflops=max(peaks), quiet=not unrest, unrest=unrest)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    rows = measure(plan, flags.only, flags.seconds, say, keep)
+    peaks.append(machine.gemm_gflops(plan.gemm))
+    keep(rows)
     print(f"{name}\n\n{table.text(table.targets({'tasks': {}, 'accelerator': rows}))}\n\nwritten: {file}")
     return 0
 

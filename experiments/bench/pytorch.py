@@ -301,6 +301,7 @@ def build(task: str, mode: str, x: np.ndarray, seed: int) -> Callable[[int], np.
     torch.set_num_threads(threads())
     if torch.cuda.is_available():  # as jax, which takes what there is; a default of "cpu" would cost a bit a call
         torch.set_default_device("cuda")
+        torch.set_float32_matmul_precision("high")  # TF32, as jax's products there; convolutions have it by default
     torch.manual_seed(seed)
     if mode == "compile":  # the adversarial steps pull back through one graph twice
         import torch._functorch.config as functorch

@@ -213,7 +213,9 @@ def test_what_fails_is_a_row_and_the_others_go_on(monkeypatch):
 
     monkeypatch.setattr(accelerator, "PARTS", {"a": (part, ("large", "small")), "b": (part, ("last",))})
     said = []
-    rows = accelerator.measure(PLAN, ("a", "b"), say=said.append)
+    kept = []
+    rows = accelerator.measure(PLAN, ("a", "b"), say=said.append, keep=lambda rows: kept.append(len(rows)))
+    assert kept == [1, 2, 3]  # after each, as the machine may be taken away
     assert [r["text"] for r in rows] == ["failed: RuntimeError: RESOURCE_EXHAUSTED: out of memory", "fine", "fine"]
     assert [(r["part"], r["met"]) for r in rows] == [("a", False), ("a", True), ("b", True)]
     assert len(said) == 4 and [line[-1] for line in lines(rows)[1:]] == ["no", "yes", "yes"]

@@ -187,6 +187,7 @@ def weights_digest(weights: Any) -> str:
 
 
 @functools.partial(jax.jit, static_argnums=0)
+@jax.default_matmul_precision("highest")  # or features would hang on the device: an accelerator's default has 10 bits
 def _forward(config: classifiers.Config, state: classifiers.State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
     logits, features = classifiers.classify(config, state, x)
     return features, jax.nn.softmax(logits)

@@ -148,6 +148,7 @@ def _add_weights(
 ) -> tuple[jax.Array, jax.Array]:
     """The running log-sum-exp, top + log(total), after blocks first..end-1 of the draws."""
 
+    @jax.default_matmul_precision("highest")  # an accelerator's default has 10 bits
     def add(i: jax.Array, sums: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         top, total = sums
         index = i * draws + jnp.arange(draws)
@@ -197,6 +198,7 @@ def _add_values(
     def one(key: jax.Array) -> jax.Array:
         return log_likelihood(mean + jnp.exp(0.5 * log_var) * jax.random.normal(key, mean.shape, mean.dtype), x)
 
+    @jax.default_matmul_precision("highest")
     def add(i: jax.Array, total: jax.Array) -> jax.Array:
         index = i * draws + jnp.arange(draws)
         values = jax.vmap(one)(jax.vmap(jax.random.fold_in, (None, 0))(key, index))

@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 
 from vaegan_jax import hmc, logs
 from vaegan_jax.metrics import inputs
-from vaegan_jax.metrics.ais import ROWS, schedule
+from vaegan_jax.metrics.ais import rows_at_once, schedule
 from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
 
 LATENTS = 4  # "less than 5 dimensions"
@@ -33,7 +33,7 @@ def posterior_samples(
     samples: int = 50,
     transitions: int = 500,
     leapfrogs: int = 4,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> jax.Array:
     """Samples of p(z | x) of each example, one from the end of each of `samples` chains: [samples, B, K], by HMC.
 
@@ -50,7 +50,7 @@ def posterior_samples(
         latents: K, of any size here.
         transitions: of each chain, 4 at least.
         leapfrogs: in each transition; the paper's 4.
-        rows: how many chains times examples go through the decoder at once, B at least.
+        rows: as ais_log_likelihood's.
 
     Raises ValueError as ais.ais_log_likelihood does.
     """
@@ -66,7 +66,7 @@ def posterior_log_likelihood(
     samples: int = 50,
     transitions: int = 500,
     leapfrogs: int = 4,
-    rows: int = ROWS,
+    rows: int | None = None,
 ) -> jax.Array:
     """Appendix D's estimate of log p(x): [B], nats. q is fitted to `samples` samples, the mean is over as many others.
 
@@ -100,10 +100,11 @@ def _samples(
     samples: int,
     transitions: int,
     leapfrogs: int,
-    rows: int,
+    rows: int | None,
     populations: int,
 ) -> hmc.Chains:
     """Of `populations` runs side by side, one after the other on the first axis, which only share an example's step."""
+    rows = rows_at_once(rows)
     for name, value in (("latents", latents), ("samples", samples), ("leapfrogs", leapfrogs), ("rows", rows)):
         inputs.count(name, value, 1)
     inputs.count("transitions", transitions, 4)
