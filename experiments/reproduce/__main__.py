@@ -114,6 +114,10 @@ def _part(
         raise Stale(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
     job = Job(flags.budget, seeds, workdir, workdir / "figures", flags.data_dir, not flags.quiet, commit)
     job.figures.mkdir(exist_ok=True)
+    devices = workdir / "devices.json"  # a part may go on elsewhere
+    seen = json.loads(devices.read_text()) if devices.exists() else []
+    seen = list(dict.fromkeys([*seen, machine.device_name()]))
+    devices.write_text(json.dumps(seen))
     print(f"{part.name}: begun", file=sys.stderr)
     outcome = part.run(job)
     job.tick()
@@ -122,7 +126,7 @@ def _part(
     begun, *later = job.commits
     provenance = {
         "wall_seconds": round(job.seconds, 1),
-        "device": machine.device_name(),
+        "device": "; ".join(seen),
         "versions": machine.versions("jax", "flax", "optax"),
         "commit": begun,
     }

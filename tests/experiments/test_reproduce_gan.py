@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from experiments.bench import machine
 from experiments.reproduce import __main__, job, results
 from experiments.reproduce import gan as target
 from vaegan_jax import metrics
@@ -60,6 +61,7 @@ def test_theorem_1_is_reproduced_by_a_smoke_run(tmp_path):
     flags = ["gan", "--budget", "smoke", "--parts", "theorem", "--workdir", str(tmp_path), "--quiet"]
     (tmp_path / "theorem").mkdir()
     (tmp_path / "theorem" / "commits.json").write_text('["begun"]')
+    (tmp_path / "theorem" / "devices.json").write_text('["elsewhere"]')
     assert __main__.main(flags) == 0
     rows = {row["id"]: row for row in results.read("gan", tmp_path / "results")}
     assert rows["gan.theorem1_minimum"]["verdict"] == "reproduced"
@@ -67,4 +69,5 @@ def test_theorem_1_is_reproduced_by_a_smoke_run(tmp_path):
     assert rows["gan.tfd"]["verdict"] == "not run: data"
     for row in (rows["gan.theorem1_minimum"], rows["gan.theorem1_divergence"]):
         assert row["commit"] == "begun" and row["note"].endswith("also worked on at smoke")
+        assert row["device"] == f"elsewhere; {machine.device_name()}"
     assert (tmp_path / "results" / "gan" / "theorem1.png").exists()
