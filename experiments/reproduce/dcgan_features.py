@@ -104,7 +104,9 @@ def compare(name: str) -> Callable[[Job], Outcome]:
             f"{name}: test error in % of a linear SVM on {per_class} labels a class, mean of {draws} draws; mean +- sd "
             "over seeds."
         )
-        return Outcome(measured, [Table(title, ("features", "error", "1.96 sd over draws"), lines)])
+        return Outcome(
+            measured, [Table(title, ("features", "error, %", "1.96 sd over draws, percentage points"), lines)]
+        )
 
     return run
 

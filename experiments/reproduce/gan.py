@@ -1,8 +1,8 @@
 """Generative adversarial nets (Goodfellow et al. 2014)
 
-Table 1 is a Parzen-window likelihood of 10,000 samples: 225 nats on MNIST. Beside it stand its ceilings, of no
-generator: by the same protocol 10,000 real images reach 244, and k-means centroids, which nobody would call samples,
-335 (339 with sigma chosen from a finer grid). That centroids beat images is Theis et al. 2016's point.
+Table 1 is a Parzen-window likelihood of 10,000 samples: 225 nats on MNIST. Beside it stand its ceilings, samples
+that no generator made: by the same protocol real images, and k-means centroids, which nobody would call samples and
+which beat the images: Theis et al. 2016's point.
 Theorem 1 by quadrature, without any net: the game's value for the best discriminator is -log 4 + 2 JSD. Figures 2 and 3
 are of the trained generators: nearest training images, and lines between two latents.
 """
@@ -118,7 +118,7 @@ def ceilings(job: Job) -> Outcome:
     lines.append(["kmeans, sigma by .01", sigma, mean, error])
     found["centroids_beat_samples"] = Measured([means["kmeans"] - means["real"]], exact=True, data=(train, test))
     columns = ("10,000 of", "sigma", "log-likelihood, nats", "standard error")
-    return Outcome(found, [Table("The same protocol on what is no generator's.", columns, lines)])
+    return Outcome(found, [Table("The same protocol on samples that no generator made.", columns, lines)])
 
 
 def _splits(job: Job) -> tuple[Dataset, Dataset, Dataset]:
@@ -211,7 +211,7 @@ def table1(job: Job) -> Outcome:
         "figure3.png": "Figure 3: straight lines between two z, first seed.",
     }
     columns = ("model", "published, nats", "ours, one a seed")
-    title = "Table 1, MNIST: +- is the standard error over test images. Below, what the protocol says of no generator."
+    title = "Table 1, MNIST: +- is the standard error over test images. Below, samples that no generator made."
     return Outcome(found, [Table(title, columns, lines)], captions)
 
 
@@ -258,7 +258,7 @@ PARTS = (
         "ceilings",
         ("real", "kmeans", "gaussian", "gaussian_clipped", "centroids_beat_samples"),
         ceilings,
-        says("Parzen windows of what is no generator's", "500 of each", *["10,000 of each, 5 minutes"] * 2),
+        says("Parzen windows of samples that no generator made", "500 of each", *["10,000 of each, 5 minutes"] * 2),
     ),
     Part(
         "table1",

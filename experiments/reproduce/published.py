@@ -61,6 +61,14 @@ class Rule:
         other = {"above": "below", "below": "above"}.get(self.kind)
         return dataclasses.replace(self, kind=other) if other else None
 
+    def short(self) -> str:
+        """Of a claim, in a table's cell."""
+        bound = f"{self.bound:g}"
+        return {
+            "mean_at_most": f"mean <= {bound}", "at_least": f"each >= {bound}",
+            "at_most": f"each <= {bound}", "above": f"> {bound}", "below": f"< {bound}",
+        }[self.kind]  # fmt: skip
+
     def text(self) -> str:
         bound = f"{self.bound:g}"
         return {

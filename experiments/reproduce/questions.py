@@ -33,8 +33,8 @@ QUESTIONS = (
     Question(
         "How does a VAE differ from PCA?",
         "A linear VAE is probabilistic PCA: its bound ends {pca.linear_vae:.2f} nats below the exact likelihood. With "
-        "nets between, {pca.vae_below_pca_30:.2f} of PCA's squared error of {pca.reconstruction_30:.2f} at 30 numbers "
-        "an image is gone (a negative number: PCA is better), and {pca.vae_below_pca_2:.2f} at 2 numbers.",
+        "nets between, a VAE's squared error is {pca.vae_below_pca_30:.2f} below PCA's of "
+        "{pca.reconstruction_30:.2f} at 30 numbers an image, and {pca.vae_below_pca_2:.2f} below it at 2 numbers.",
         "pca/errors.png",
         "pca",
     ),
@@ -42,9 +42,9 @@ QUESTIONS = (
         "How does a GAN differ from a VAE?",
         "A VAE climbs a bound on log p(x), with an encoder; a GAN plays a game whose value at the optimum is "
         "{gan.theorem1_minimum:.4f} = -log 4, has no likelihood to look at, and no encoder. What comes out differs as "
-        "well: on the same nets a GAN's samples keep {challenges.ratio_gan:.2f} of real images' high frequencies, a "
-        "VAE's {challenges.blur_vae:.2f}.",
-        "gan/theorem1.png",
+        "well: on the same nets the share of high spatial frequencies in a GAN's samples is "
+        "{challenges.ratio_gan:.2f} of test images', in a VAE's {challenges.blur_vae:.2f}.",
+        "challenges/blur.png",
         "gan",
     ),
     Question(
@@ -57,7 +57,7 @@ QUESTIONS = (
     Question(
         "How wide should a VAE's latent space be?",
         "After {challenges.width_wide.steps:,} steps the bound with 20 latents lies {challenges.width_narrow:.1f} nats "
-        "above that with 2, and {challenges.width_wide:.2f} above that with 200 (negative: the wide one is better), of "
+        "above that with 2, and {challenges.width_wide:.2f} above that with 200, of "
         "which the encoder uses {challenges.width_active:.0f}.",
         "challenges/width.png",
         "challenges",
@@ -80,10 +80,10 @@ QUESTIONS = (
     ),
     Question(
         "How often does a GAN collapse?",
-        "On a ring of eight modes, after {challenges.collapse_minimax.steps:,} steps, the share of ten seeds that "
-        "cover half of them or fewer is at most {most:.1f} for any of seven: the minimax loss, the non-saturating one, "
-        "least squares, hinge, the relativistic pairing, and WGAN with a clipped critic or a gradient penalty. The "
-        "ring is an easy one: `mixtures` has harder data.",
+        "On a ring of eight modes, after {challenges.collapse_minimax.steps:,} steps, at most {most:.0%} of ten seeds "
+        "cover half of them or fewer, for any of seven: the minimax loss, the non-saturating one, least squares, "
+        "hinge, the relativistic pairing, and WGAN with a clipped critic or a gradient penalty. The ring is an easy "
+        "one: `mixtures` has harder data.",
         "challenges/collapse.png",
         "challenges",
         tuple(

@@ -6,6 +6,7 @@
 import argparse
 import importlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,15 +55,23 @@ def text(folder: Path = results.FOLDER) -> str:
     lines = [
         "# Published numbers, and ours",
         "",
-        "Written by `make report` from `experiments/results/`; the rules, written before the runs, are in",
-        "`experiments/published.toml`. Ours is mean +- standard deviation over training seeds, n of them, or the few",
-        "values where their deviation exceeds their mean; exact rows have no seeds. Published numbers and claims that",
-        "the paper's text did not confirm are marked. In x of y steps y is the published schedule, or where none is",
-        "published that of our budget `paper`. A budget is too small where ours disagrees before that, or agrees as a",
-        "model that has hardly learned does too; which way it points until then is said beside it. Time is that of the",
-        "part of the target that fills the row, with all of its rows.",
+        "Written by `make report` from `experiments/results/`; the rules are in `experiments/published.toml`, each in",
+        "a commit before that of the run that it judges (a row whose rule changed later says so). Ours is mean +-",
+        "standard deviation over training seeds, n of them, or the few values where their deviation exceeds their",
+        "mean; exact rows have no seeds. In x of y steps y is the published schedule, or where none is published that",
+        "of our budget `paper`. Time is that of the whole part of the target that fills the row; its rows share it.",
         "",
-        *_table(("paper", "headline", "published", "ours", "verdict", "time", "all its rows"), _front(folder)),
+        "- **reproduced**: ours agrees with the published number, by the rule; **agreed with our own computation**:",
+        "  the number is none of a paper's, but was computed apart from this code.",
+        "- **claim holds**: what the paper says in words or by a curve is so here; what that means stands under",
+        "  published.",
+        "- **budget too small**: ours disagrees before the published schedule's end, or agrees as a model that has",
+        "  hardly learned does too; which way it points until then is said beside it. **not reproduced**: at its end.",
+        "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why.",
+        "",
+        *_table(
+            ("paper", "headline", "published", "ours", "verdict", "its part's time", "all its rows"), _front(folder)
+        ),
         "",
         "Marks of published numbers and claims: " + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items()) + ".",
     ]
@@ -73,8 +82,8 @@ def text(folder: Path = results.FOLDER) -> str:
 
 def front(folder: Path = results.FOLDER) -> str:
     """The README's table: one line a paper."""
-    rows = [[*row[:-1], f"`make reproduce-{target}`"] for row, target in zip(_front(folder), TARGETS, strict=True)]
-    head = ("paper", "number", "published", "ours", "verdict", "time", "command")
+    rows = [[*row, f"`make reproduce-{target}`"] for row, target in zip(_front(folder), TARGETS, strict=True)]
+    head = ("paper", "number", "published", "ours", "verdict", "its part's time", "all rows of the paper", "command")
     return "\n".join(_table(head, rows))
 
 
@@ -86,7 +95,10 @@ def _front(folder: Path) -> list[list[str]]:
         row = next(row for row in rows if row["id"] == name)
         entries = published.entries()[target]
         verdicts = [_verdict(r, entries[r["id"].partition(".")[2]]).partition(":")[0] for r in rows]
-        counts = ", ".join(f"{verdicts.count(v)} {v}" for v in dict.fromkeys(verdicts))
+        counted = {v: verdicts.count(v) for v in dict.fromkeys(verdicts)}
+        counts = ", ".join(
+            f"{n} {v if n == 1 else v.replace('claim holds', 'claims hold')}" for v, n in counted.items()
+        )
         cells = _cells(row, entries[published.headline(target)])
         found.append(
             [
@@ -165,6 +177,8 @@ def _parts(target: str, module: Any, folder: Path) -> list[str]:
         if not file.exists():
             continue
         found = json.loads(file.read_text())
+        if not found["figures"] and not found["tables"]:
+            continue
         lines += [f"### {part.name} (budget {found['budget']})", ""]
         for name, caption in found["figures"].items():
             lines += [f"![{caption}](results/{target}/{name})", "", caption, ""]
@@ -184,7 +198,7 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in ran:
         groups.setdefault((row["device"], row["versions"], row["commit"][:12]), []).append(row["id"].partition(".")[2])
     return [
-        f"{', '.join(ids)}: {device}; {versions}; commit {commit}."
+        f"{', '.join(ids)}: {re.sub(', 1 cores', ', 1 core', device)}; {versions}; commit {commit}."
         for (device, versions, commit), ids in groups.items()
     ]
 
@@ -192,7 +206,7 @@ def _provenance(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     said = row["published"]
     if said is None:
-        theirs = f"a claim{_mark(entry.status)}" if entry.rule else "-"
+        theirs = f"a claim{_mark(entry.status)}: {entry.rule.short()}" if entry.rule else "-"
     else:  # as it was printed, not rounded to anything
         theirs = f"{said['value']}" if said["error"] is None else f"{said['value']} +- {said['error']}"
         theirs += _mark(said["status"])
@@ -233,7 +247,7 @@ def _number(value: float, error: float | None) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.5g}"
+        return f"{value:.5g}" if abs(value) >= 1e-3 else f"{value:.3g}"
     return str(value)
 
 

@@ -177,7 +177,7 @@ def _difference(
     first, second = (draw.spread(c[:, -1] - c[:, 0]) for c in curves)
     return Measured(
         [float(v) for v in of(*curves)], both, failed, steps, (one.config(), other.config()), data,
-        note=f"from the first mark to the last the bounds rise by {first} and {second}",
+        note=f"from the first mark to the last the former's bound rises by {first}, the latter's by {second}",
     )  # fmt: skip
 
 

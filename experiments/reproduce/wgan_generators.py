@@ -58,7 +58,7 @@ def run(job: Job) -> Outcome:
     table = Table(
         f"Samples after {end:,} generator iterations as {extractor.name} sees them, n = {n:,}; log 10 = 2.303. Mean "
         "+- sd over seeds.",
-        ("generator", "algorithm", "entropy, nats", "digits with 1 % or more", "Frechet distance", "seeds failed"),
+        ("generator", "algorithm", "entropy, nats", "digits with 1 % or more", "Frechet distance", "seeds lost to NaN"),
         lines,
     )
     _draw(job, trained)

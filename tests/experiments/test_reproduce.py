@@ -297,7 +297,7 @@ def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown
     row = results.row(ENTRIES["b"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
     remembered = dataclasses.replace(ENTRIES["b"], status="M")
     silent = dataclasses.replace(ENTRIES["b"], rule=None)
-    for entry, theirs in ((ENTRIES["b"], "a claim"), (remembered, "a claim [M]"), (silent, "-")):
+    for entry, theirs in ((ENTRIES["b"], "a claim: > 0"), (remembered, "a claim [M]: > 0"), (silent, "-")):
         assert report._cells({**row, "published": None}, entry)["published"] == theirs
     assert report._cells(row, ENTRIES["b"])["ours"] == "2.0 +- 1.0 (n = 3)"
     lost = results.row(ENTRIES["b"], measured([145.0, 147.5, -279.4]), budget="cpu", provenance=PROVENANCE)

@@ -104,12 +104,14 @@ def _finite(value: float) -> float | None:
 def number(value: float, spread: float) -> str:
     """`98.61 +- 0.24`: the spread with two digits, the value with as many decimals; without a spread four digits.
 
-    Where both are below 1e-3 they are `3.2e-09 +- 4.0e-09`.
+    Very small and very large ones are `3.2e-09 +- 4.0e-09`; beside a spread below a millionth the value has six digits.
     """
     if not math.isfinite(spread) or spread == 0:
         return f"{value:.4g}"
-    if max(abs(value), spread) < 1e-3:
+    if not 1e-3 <= max(abs(value), spread) < 1e6:
         return f"{value:.1e} +- {spread:.1e}"
+    if spread < 1e-6 * abs(value):
+        return f"{value:.6g} +- {spread:.1g}"
     decimals = max(0, 1 - math.floor(math.log10(spread)))
     return f"{value:.{decimals}f} +- {spread:.{decimals}f}"
 
