@@ -175,7 +175,7 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
         z = found.terms(a, b, EXEMPLARS, rng)
         near = z[-1] + rng.uniform(-NOISE, NOISE, (8, config.latents))
         page.append((f"{a} to {b}", inversion.images(config, state, np.concatenate([np.array(z), near]))))
-    titles = ("bold a", "thin a", "thin b", "sum")
+    titles = ("bold a", "thin a", "thin b", "sum", *["+ noise"] * 8)
     page = page or [("no class has enough exemplars", np.zeros((1, *state.shape)))]
     draw.panels(page, job.figures / "arithmetic.png", columns=12, titles=titles)
 

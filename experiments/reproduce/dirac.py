@@ -54,7 +54,9 @@ REGULARISERS: dict[str, dict[str, Any]] = {
     "R2, .3": {"r2": 0.3},
     "noise, .7": {"noise": 0.7},
     "consensus, 1": {"consensus": 1.0},
-    "penalty to 1, .7": {"gradient_penalty": 0.7},  # Gulrajani et al.'s or DRAGAN's: D's slope is one everywhere
+    "gradient penalty to 1, .7": {
+        "gradient_penalty": 0.7
+    },  # Gulrajani et al.'s or DRAGAN's: D's slope is one everywhere
     "clip, 1": {"clip": 1.0},
 }
 GRID = np.round(np.arange(1, 61) * 0.05, 2)
@@ -204,7 +206,11 @@ def every_loss(job: Job) -> Outcome:
     title = f"Distance to the equilibrium after {STEPS} steps of {H} from (1, 1), for every loss; 1.4 at the start."
     table = Table(title, ("regulariser", "updates", *(loss.replace("_", " ") for loss in SLOPES)), lines)
     _draw_distances(job, distance)
-    caption = "Distance to the equilibrium, alternating updates: a panel a regulariser, a line a loss of the library."
+    caption = (
+        "Distance to the equilibrium, alternating updates: a panel a regulariser with its weight, a line a loss of the "
+        "library, cut off below 1e-6. Dashed, as they lie on another: the non-saturating loss on the relativistic one, "
+        "hinge on Wasserstein."
+    )
     return Outcome(rows, [table], {"losses.png": caption})
 
 
@@ -295,7 +301,9 @@ def _draw_distances(job: Job, distance: dict[tuple[str, str, str], np.ndarray]) 
         for loss, colour in zip(SLOPES, colours, strict=True):
             label = loss.replace("_", " ") if name == "none" else None
             far = np.maximum(distance[loss, name, "alternating"], 1e-7)
-            axes.semilogy(far, color=colour, linewidth=1.2, label=label)
+            over = loss in ("non_saturating", "hinge")  # they take another loss's path where the regulariser leads
+            style: Any = {"linestyle": (0, (3, 3)), "zorder": 3} if over else {}
+            axes.semilogy(far, color=colour, linewidth=1.4, label=label, **style)
         axes.set(xlim=(0, STEPS), ylim=(1e-6, 1e2))
         axes.set_title(name, fontsize=9, loc="left")
         plots.clean(axes)

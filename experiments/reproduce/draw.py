@@ -44,9 +44,18 @@ def points(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str, m
     )  # fmt: skip
 
 
-def seeds(figure: Any, n: int) -> None:
-    """Says in the corner what line and band are."""
-    text = f"mean of {n} seeds (geometric where the vertical axis is logarithmic); bands and bars: lowest to highest"
+def seeds(figure: Any, n: int, where: str = "") -> None:
+    """Says in the corner what line, band and bar are, of those that the figure has; where: of which panels."""
+    from matplotlib.collections import PolyCollection
+
+    log = any(axes.get_yscale() == "log" for axes in figure.axes)
+    there = {
+        "bands": any(isinstance(each, PolyCollection) for axes in figure.axes for each in axes.collections),
+        "bars": any(axes.containers for axes in figure.axes),
+    }
+    mean = f"mean of {n} seeds" + (" (geometric where the vertical axis is logarithmic)" if log else "")
+    reach = " and ".join(name for name, drawn in there.items() if drawn)
+    text = where + mean + (f"; {reach}: lowest to highest" if reach else "")
     figure.supxlabel(text, fontsize=8, color="0.4", x=0.99, ha="right")
 
 

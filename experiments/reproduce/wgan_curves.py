@@ -106,9 +106,8 @@ def run(job: Job) -> Outcome:
     _draw(job, "wgan", "fig3.png", "Wasserstein estimate", curves, quality)
     _draw(job, "gan", "fig4.png", "JS estimate, nats", curves, quality)
     how = (
-        "Above: the estimate through a median filter over 101 iterations; thin lines are seeds. Below: Frechet "
-        "distance of samples, "
-        "mnist-cnn features."
+        "Above: the estimate through a median filter over 101 iterations, a line a seed. Below: Frechet distance of "
+        "samples, mnist-cnn features."
     )
     high = f"The MLPs on the right have {cells.HIGH} times algorithm 1's rates, to make training fail as the paper did."
     return Outcome(
@@ -135,9 +134,9 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
             upper.text(0.5, 0.5, "all seeds diverged", ha="center", fontsize=9, transform=upper.transAxes)
             continue
         (at, said), (judged_at, judged) = curves[algorithm, name], quality[algorithm, name]
-        draw.band(upper, at, said, color)
-        for one in said if len(said) > 1 else ():  # where seeds part, their mean is nobody's
-            upper.plot(at, one, color=color, linewidth=0.6, alpha=0.6)
+        upper.fill_between(at, said.min(axis=0), said.max(axis=0), color=color, alpha=0.15, linewidth=0)
+        for one in said:  # where seeds part, their mean is nobody's
+            upper.plot(at, one, color=color, linewidth=1.1)
         upper.set_xlim(left=0)
         if algorithm == "gan":
             upper.axhline(LOG2, color=draw.GREY, linewidth=0.8, linestyle=":")
@@ -152,7 +151,7 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
             plots.clean(axes)
     panels[0, 0].set_ylabel(label, fontsize=9)
     panels[1, 0].set_ylabel("Frechet distance", fontsize=9)
-    draw.seeds(figure, max((len(curve) for _, curve in curves.values()), default=0))
+    draw.seeds(figure, max((len(curve) for _, curve in curves.values()), default=0), "below: ")
     plots.render(figure, job.figures / file)
 
 

@@ -22,6 +22,7 @@ from experiments.reproduce import (
 from experiments.reproduce import vaegan_attributes as attributes
 from experiments.reproduce import vaegan_models as models
 from experiments.reproduce.job import Job
+from vaegan_jax import plots
 from vaegan_jax import vaegan as algorithm
 from vaegan_jax.data.dataset import DataError, Dataset
 
@@ -120,6 +121,20 @@ def test_a_discriminator_that_is_given_stays_while_the_others_learn(tmp_path, ke
     for name in ("encoder", "decoder"):
         old, new = getattr(state, name).params, getattr(after, name).params
         assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool(jnp.any(a != b)), old, new)))
+
+
+def test_a_figure_says_what_it_has_and_no_more():
+    def said(scale, drawn):
+        figure = plots.new_figure(2.0, 2.0)
+        axes = figure.subplots()
+        drawn(axes, [1, 2], np.array([[1.0, 2.0], [2.0, 4.0]]), draw.BLUE, "")
+        axes.set_yscale(scale)
+        draw.seeds(figure, 2, "below: ")
+        return figure.get_supxlabel()
+
+    assert said("linear", draw.band) == "below: mean of 2 seeds; bands: lowest to highest"
+    assert said("linear", draw.points) == "below: mean of 2 seeds; bars: lowest to highest"
+    assert "(geometric where the vertical axis is logarithmic); bands:" in said("log", draw.band)
 
 
 def test_rows_of_pictures(tmp_path):
