@@ -179,14 +179,14 @@ def latents(job: Job) -> Outcome:
     x, y = rows(train.x), rows(test.x)
     searched = job.choose(16, 200, 1000)
     one_each = np.array([int(np.flatnonzero(test.label == digit)[0]) for digit in range(10)])
-    errors: dict[str, list[list[float]]] = {"VAE": [], "GAN": []}
-    linear, found, pictures, codes = [], {}, {}, {}
+    errors: dict[str, list[list[float]]] = {"VAE": [], "GAN": []}  # of the first test images, which the GAN's are of
+    linear, linear_few, found, pictures, codes = [], [], {}, {}, {}
     lines = []
     for k in LATENTS:
         model = pca.fit(x, k)
         rebuilt = model.inverse(model.transform(y))
         linear.append(squared_error(y, rebuilt))
-        few = {"PCA": f"{squared_error(y[:searched], rebuilt[:searched]):.4g}"}
+        linear_few.append(squared_error(y[:searched], rebuilt[:searched]))
         pictures[k] = {"PCA": rebuilt[one_each]}
         steps = job.choose(20, 6_000, 60_000)
         coder = job.fit(f"vae{k}", vae, vae_config(k), train, steps=steps)
@@ -198,7 +198,7 @@ def latents(job: Job) -> Outcome:
             if seed == coder.seeds[0]:
                 pictures[k]["VAE"] = rebuilt[one_each]
                 codes[k] = {"PCA": model.transform(y), "VAE": z}
-        errors["VAE"].append(each)
+        errors["VAE"].append(each_few)
         game = job.fit(f"gan{k}", gan, gan_config(k), train, steps=job.choose(20, 8_000, 100_000))
         errors["GAN"].append(_inverted(job, game, k, test, searched, one_each, pictures))
         found[f"vae_below_pca_{k}"] = Measured(
@@ -206,22 +206,22 @@ def latents(job: Job) -> Outcome:
             note=f"PCA {linear[-1]:.2f}, VAE {np.mean(each):.2f}, GAN inversion {np.mean(errors['GAN'][-1]):.2f} "
             f"(of the first {searched} test images)",
         )  # fmt: skip
-        few["VAE"] = draw.spread(each_few, 4)
-        lines.append([k, linear[-1], draw.spread(each, 4), *few.values(), draw.spread(errors["GAN"][-1], 4)])
-    _draw_errors(job, linear, errors)
+        few = [draw.spread(errors[name][-1], 4) for name in ("VAE", "GAN")]
+        lines.append([k, linear[-1], draw.spread(each, 4), f"{linear_few[-1]:.4g}", *few])
+    mean_few = squared_error(y[:searched], x.mean(axis=0))
+    _draw_errors(job, linear_few, errors, mean_few)
     _draw_rebuilt(job, test.x[one_each], pictures)
     _draw_codes(job, codes[2], test.label)
-    lines.append(
-        ["mean image", squared_error(y, x.mean(axis=0)), "", squared_error(y[:searched], x.mean(axis=0)), "", ""]
-    )
+    lines.append(["mean image", squared_error(y, x.mean(axis=0)), "", mean_few, "", ""])
     title = (
         f"Summed squared error a test image, mean +- sd over seeds: of all, and of the first {searched}, for which the "
         "GAN's codes were searched."
     )
     table = Table(title, ("latents", "PCA", "VAE", "PCA, first", "VAE, first", "GAN inversion, first"), lines)
     captions = {
-        "errors.png": "How well K numbers describe a test image: PCA (exact), VAE (mean of q(z|x)), GAN (code found by "
-        f"descent from {inversion.STARTS} starts, first {searched} test images); band: range over seeds.",
+        "errors.png": f"How well K numbers describe a test image, of the first {searched}: PCA (exact), VAE (mean of "
+        f"q(z|x)), GAN (code found by descent from {inversion.STARTS} starts); band: range over seeds. Dotted: the mean "
+        "training image, which takes no number.",
         "rebuilt.png": "The first test image of each digit, and what PCA, a VAE and a GAN make of so many numbers.",
         "codes.png": "Two numbers an image, the first 4,000 test images, coloured by digit: PCA's are the axes of "
         "largest variance, the VAE's (means of q(z|x), first seed) are drawn to the prior, of which the circle holds "
@@ -247,13 +247,14 @@ def _inverted(
     return each
 
 
-def _draw_errors(job: Job, linear: list[float], errors: dict[str, list[list[float]]]) -> None:
+def _draw_errors(job: Job, linear: list[float], errors: dict[str, list[list[float]]], mean: float) -> None:
     figure = plots.new_figure(5.2, 3.6)
     axes = figure.subplots()
     axes.plot(LATENTS, linear, color=draw.GREY, marker="s", markersize=4, linewidth=1.5, label="PCA")
     for (name, each), colour in zip(errors.items(), (draw.BLUE, draw.RED), strict=True):
         if all(len(e) == len(each[0]) > 0 for e in each):
             draw.band(axes, LATENTS, np.array(each).T, colour, name, marker="o", markersize=3.5)
+    axes.axhline(mean, color=draw.GREY, linewidth=0.9, linestyle=":", label="mean image")
     axes.set(xlabel="latents", ylabel="squared error an image", xscale="log", ylim=(0, None))
     axes.set_xticks(LATENTS, [str(k) for k in LATENTS])
     axes.minorticks_off()
