@@ -54,7 +54,7 @@ def posterior_samples(
 
     Raises ValueError as ais.ais_log_likelihood does.
     """
-    return _samples(log_likelihood, x, key, latents, samples, transitions, leapfrogs, rows, populations=1).z
+    return _samples(log_likelihood, x, key, latents, samples, transitions, leapfrogs, rows).z
 
 
 def posterior_log_likelihood(
@@ -70,7 +70,9 @@ def posterior_log_likelihood(
 ) -> jax.Array:
     """Appendix D's estimate of log p(x): [B], nats. q is fitted to `samples` samples, the mean is over as many others.
 
-    The two have no ancestor in common, for q must owe nothing to what it is averaged over.
+    The two are every other chain of one population, each at the posterior for half of its transitions since they had an
+    ancestor in common. From two populations they could lie in two modes, where one that both had missed would not be
+    noticed, but one that either had is: q is then nothing at the others, and the estimate hundreds of nats too high.
 
     Arguments as posterior_samples'; `samples` is L, the paper's 50, and K + 2 at least.
 
@@ -84,11 +86,11 @@ def posterior_log_likelihood(
             "take ais_log_likelihood or importance_log_likelihood."
         )
     inputs.count("samples", samples, latents + 2)
-    chains = _samples(log_likelihood, x, key, latents, 2 * samples, transitions, leapfrogs, rows, populations=2)
-    z = np.asarray(chains.z, np.float64)
-    log_q = _gaussian(z[:samples], z[samples:])  # [L, B]
-    log_prior = -0.5 * (z[samples:] ** 2 + np.log(2 * np.pi)).sum(axis=2)
-    log_joint = log_prior + np.asarray(chains.log_likelihood[samples:], np.float64)
+    chains = _samples(log_likelihood, x, key, latents, 2 * samples, transitions, leapfrogs, rows)
+    fitted, z = np.asarray(chains.z[::2], np.float64), np.asarray(chains.z[1::2], np.float64)
+    log_q = _gaussian(fitted, z)  # [L, B]
+    log_prior = -0.5 * (z**2 + np.log(2 * np.pi)).sum(axis=2)
+    log_joint = log_prior + np.asarray(chains.log_likelihood[1::2], np.float64)
     return jnp.asarray(np.log(samples) - logsumexp(log_q - log_joint, axis=0), jnp.float32)
 
 
@@ -101,9 +103,7 @@ def _samples(
     transitions: int,
     leapfrogs: int,
     rows: int | None,
-    populations: int,
 ) -> hmc.Chains:
-    """Of `populations` runs side by side, one after the other on the first axis, which only share an example's step."""
     rows = rows_at_once(rows)
     for name, value in (("latents", latents), ("samples", samples), ("leapfrogs", leapfrogs), ("rows", rows)):
         inputs.count(name, value, 1)
@@ -124,7 +124,7 @@ def _samples(
     starts = range(0, transitions, size)
     for i in logs.steps(len(starts), "posterior samples, parts of the transitions"):
         span = starts[i], min(starts[i] + size, transitions), len(rising)
-        state = _advance(log_likelihood, x, state, betas, key, *span, leapfrogs, rows, populations)
+        state = _advance(log_likelihood, x, state, betas, key, *span, leapfrogs, rows)
         state = jax.block_until_ready(state)
     _check_finite(state[0].log_likelihood)
     return state[0]
@@ -143,7 +143,7 @@ def _start(log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, *, rows: i
     return hmc.start(hmc.evaluator(log_likelihood, x, rows), z)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 8, 9, 10))
+@functools.partial(jax.jit, static_argnums=(0, 8, 9))
 def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,
@@ -155,7 +155,6 @@ def _advance(
     adapting: jax.Array,
     leapfrogs: int,
     rows: int,
-    populations: int,
 ) -> tuple[hmc.Chains, jax.Array, jax.Array]:
     """Chains [L, B, ...], steps [B] and log weights [L, B] after transitions first..end-1.
 
@@ -168,7 +167,7 @@ def _advance(
         chains, steps, weights = state
         move_key, draw_key = jax.random.split(jax.random.fold_in(key, t))
         weights = weights + (betas[t] - betas[jnp.maximum(t - 1, 0)]) * chains.log_likelihood
-        chains, weights = _resample(chains, weights, draw_key, populations, t == adapting - 1)
+        chains, weights = _resample(chains, weights, draw_key, t == adapting - 1)
         each = jnp.broadcast_to(steps[None], chains.log_likelihood.shape)
         chains = hmc.transition(evaluate, chains, betas[t], each, move_key, leapfrogs=leapfrogs)
         steps = jnp.where(t < adapting, hmc.adapt(steps, chains.acceptance.mean(axis=0)), steps)
@@ -178,26 +177,23 @@ def _advance(
 
 
 def _resample(
-    chains: hmc.Chains, weights: jax.Array, key: jax.Array, populations: int, everyone: jax.Array
+    chains: hmc.Chains, weights: jax.Array, key: jax.Array, everyone: jax.Array
 ) -> tuple[hmc.Chains, jax.Array]:
-    """Systematic resampling of each example's chains [L, B, ...] within each population, by log weights [L, B].
+    """Systematic resampling of each example's chains [L, B, ...] by log weights [L, B]; copies lie side by side.
 
     Where the effective number of chains, 1 / sum of squared shares, is below half of them; or where `everyone`. Log
     weights that were used are 0 again.
     """
     L, B = weights.shape
-    size = L // populations
-    of = weights.reshape(populations, size, B)
-    shares = jax.nn.softmax(of, axis=1)
-    few = (1 / (shares**2).sum(axis=1) < size / 2) | everyone  # [populations, B]
-    own = jnp.arange(size)[None, :, None]
-    points = (own + jax.random.uniform(key, (populations, 1, B))) / size
-    find = jax.vmap(jax.vmap(functools.partial(jnp.searchsorted, side="right", method="sort"), in_axes=1, out_axes=1))
-    drawn = jnp.minimum(find(jnp.cumsum(shares, axis=1), points), size - 1)
-    ancestor = jnp.where(few[:, None, :], drawn, own) + size * jnp.arange(populations)[:, None, None]
-    ancestor = ancestor.reshape(L, B)
+    shares = jax.nn.softmax(weights, axis=0)
+    few = (1 / (shares**2).sum(axis=0) < L / 2) | everyone  # [B]
+    own = jnp.arange(L)[:, None]
+    points = (own + jax.random.uniform(key, (1, B))) / L
+    find = jax.vmap(functools.partial(jnp.searchsorted, side="right", method="sort"), in_axes=1, out_axes=1)
+    drawn = jnp.minimum(find(jnp.cumsum(shares, axis=0), points), L - 1)
+    ancestor = jnp.where(few[None], drawn, own)
     moved = [jnp.take_along_axis(leaf, ancestor.reshape(L, B, *[1] * (leaf.ndim - 2)), axis=0) for leaf in chains]
-    return hmc.Chains(*moved), jnp.where(few[:, None, :], 0.0, of).reshape(L, B)
+    return hmc.Chains(*moved), jnp.where(few[None], 0.0, weights)
 
 
 def _gaussian(fitted: np.ndarray, points: np.ndarray) -> np.ndarray:
