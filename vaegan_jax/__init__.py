@@ -12,7 +12,7 @@ fit          the loop: compiled chunks, many seeds at once, exact resume
 metrics      likelihoods, distances of features, manifolds, modes, neighbours: how good a model is
 load         a trained model from its workdir: load("runs/x").sample(key, 16)
 adversarial losses nets layers initializers optimizer state     the pieces, for a notebook; convolution is below layers
-plots logs checkpoint config model     pictures, metrics, files; loop, workdir and checks are below fit
+plots logs checkpoint config model     pictures, metrics, files; loop workdir checks are below fit
 """
 
 from typing import TYPE_CHECKING, Any
