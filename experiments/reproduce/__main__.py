@@ -68,8 +68,11 @@ def run(flags: Any) -> int:
         return 0
     commit = flags.commit or (results.commit() if flags.budget != "smoke" else "smoke")
     common.use_compilation_cache()
-    if flags.budget == "paper" and _on_a_cpu():
-        print("Budget paper takes weeks on a CPU, and that is all that JAX has here.", file=sys.stderr)
+    if flags.budget == "paper":
+        import jax
+
+        if jax.default_backend() == "cpu":
+            print("Budget paper takes weeks on a CPU, and that is all that JAX has here.", file=sys.stderr)
     stale = False
     for name in wanted:
         rows: list[dict[str, Any]] = []
@@ -85,12 +88,6 @@ def run(flags: Any) -> int:
             print(f"{row['id']}: {_said(row)}")
     print(f"written: {results.path(flags.target, out)}; the report: python -m experiments.reproduce.report")
     return int(stale)
-
-
-def _on_a_cpu() -> bool:
-    import jax
-
-    return jax.default_backend() == "cpu"
 
 
 class Stale(ValueError):

@@ -70,9 +70,9 @@ def posterior_log_likelihood(
 ) -> jax.Array:
     """Appendix D's estimate of log p(x): [B], nats. q is fitted to `samples` samples, the mean is over as many others.
 
-    The two are every other chain of one population, each at the posterior for half of its transitions since they had an
-    ancestor in common. From two populations they could lie in two modes, where one that both had missed would not be
-    noticed, but one that either had is: q is then nothing at the others, and the estimate hundreds of nats too high.
+    The two are every other chain of one population, at the posterior for half of the transitions since they last had an
+    ancestor in common. Two populations could end in two modes: q is then nothing where it is averaged, and the estimate
+    hundreds of nats too high.
 
     Arguments as posterior_samples'; `samples` is L, the paper's 50, and K + 2 at least.
 
