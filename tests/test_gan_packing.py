@@ -99,6 +99,14 @@ def test_judging_is_of_packs_and_validation_of_examples(key):
         gan.validate(CONFIG, state, batch(1), jax.random.key(1))
 
 
+def test_no_block_of_validation_is_smaller_than_a_pack(key):
+    config = dataclasses.replace(CONFIG, packing=3, batch_size=6)
+    state, data = gan.init(config, key, (D,)), np.ones((12, D), np.float32)
+    assert np.isfinite(fit.validate(gan, config, state, data, block=5)["d_real"])  # not 5, 5 and 2
+    with pytest.raises(ValueError, match="has 2 examples, of which this config judges 3 at once: give 3 or more"):
+        fit.fit(gan, config, data, steps=1, validation=data[:2], progress=False)
+
+
 def test_fit_trains_seeds_with_packs():
     data = Dataset(np.random.default_rng(0).normal(size=(60, D)).astype(np.float32))
     run = fit.fit(gan, CONFIG, data, steps=4, seeds=(0, 1), validation=data, log_every=2)

@@ -104,6 +104,20 @@ def test_fit_refuses_labels_that_are_not_the_examples_rows():
     fit.fit(mcem, CONFIG, mcem.numbered(half), steps=1, batch_size=4, progress=False)
 
 
+@pytest.mark.parametrize(
+    ("batch", "says"),
+    [
+        ({"label": jnp.arange(4)}, "give a dict"),
+        ({"x": jnp.ones((4, 3, 3, 1))}, "label is missing"),
+        ({"x": jnp.ones((4, 3, 3, 1)), "label": jnp.ones((4, 2))}, "label is missing"),
+        ({"x": jnp.ones((4, 3, 3, 1)), "label": jnp.ones(4)}, "give int32"),
+    ],
+)
+def test_a_batch_without_its_rows_is_refused(key, batch, says):
+    with pytest.raises(ValueError, match=says):
+        mcem.train_step(CONFIG, mcem.init(CONFIG, key, (3, 3, 1)), batch, jax.random.key(4))
+
+
 def test_vectors_have_vaes_decoder(key):
     config = dataclasses.replace(mcem.vectors(3), dataset_size=8)
     assert (config.decoder, config.leapfrogs) == (vae.vectors(3).decoder, 10)

@@ -16,6 +16,12 @@ def held_out(config: Any, data: Dataset, validation: Dataset) -> None:
             f"{validation.name} {validation.split} holds {list(validation.x.shape[1:])}, but {data.name} {data.split} "
             f"{list(data.x.shape[1:])}: give examples of one shape."
         )
+    least = getattr(config, "least_examples", 1)
+    if len(validation) < least:
+        raise ValueError(
+            f"{validation.name} {validation.split} has {len(validation)} examples, of which this config judges {least} "
+            f"at once: give {least} or more to validate on."
+        )
     labels(config, validation)
     value_range(config, validation)
 

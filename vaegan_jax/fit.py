@@ -178,8 +178,8 @@ def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: in
         raise ValueError(f"{data.name} {data.split} is empty: give at least one example.")
     totals: dict[str, float] = {}
     starts = [*range(0, len(data), block), len(data)]
-    if len(starts) > 2 and starts[-1] - starts[-2] == 1:
-        del starts[-2]  # no block of one example, of which nothing can be compared with each other
+    if len(starts) > 2 and starts[-1] - starts[-2] < block / 2:
+        del starts[-2]  # no block of a few examples, too few to pack or to compare with each other
     for start, end in itertools.pairwise(starts):
         batch = {"x": jnp.asarray(data.x[start:end])}
         if data.label is not None:

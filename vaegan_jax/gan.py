@@ -105,6 +105,11 @@ class Config:
         """Whether x must lie in [0, 1]."""
         return self.output != "linear"
 
+    @property
+    def least_examples(self) -> int:
+        """How many `validate` needs."""
+        return self.packing
+
     def __post_init__(self) -> None:
         adversarial.check(self)
         if not 0 < self.bias_margin < 0.5:
@@ -201,8 +206,9 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
 def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tuple[State, Metrics]:
     """One update of each player. batch = {"x": uint8 or float [B, *shape], "label" where conditional}.
 
-    Metrics (batch means): discriminator_loss and generator_loss as minimised, value = V(D, G), d_real = E D(x) and
-    d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits, penalty where one is on, both gradient norms.
+    Metrics (batch means): discriminator_loss and generator_loss as minimised, less the penalty; penalty where one is
+    on; value = V(D, G), d_real = E D(x), d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits; both gradient
+    norms.
     """
     players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))
     if config.update == "alternating":

@@ -43,7 +43,11 @@ _RELEASED = Optimizer(
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The defaults are the released MNIST recipe in pixel space, 40,000 steps."""
+    """The defaults are the released MNIST recipe in pixel space, 40,000 steps.
+
+    Its rate falls at an update and its momentum rises at an epoch, which are the same moment with 55,000 images alone:
+    for other data give `generator_optimizer` stages that go together.
+    """
 
     latents: int = 10
     prior: Literal["normal", "uniform"] = "uniform"
@@ -73,6 +77,7 @@ class Config:
 
     batches_per_step = 1
     num_classes = 0
+    least_examples = 2  # which `validate` compares with each other
 
     @property
     def unit_range(self) -> bool:

@@ -38,7 +38,7 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Config(vae.Config):
-    """vae's, of which encoder, kl, gradient, beta and bound have no meaning here; dataset_size is the number of z."""
+    """vae's, of which encoder, kl, gradient, samples, beta and bound mean nothing here; dataset_size counts the z."""
 
     leapfrogs: int = 10
     acceptance: float = 0.9
@@ -110,11 +110,12 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
     Raises:
         ValueError: a batch without labels, or that does not fit the state.
     """
-    players.check_batch({"x": batch["x"]}, state.shape, None, 0)
-    if batch.get("label") is None or batch["label"].shape != batch["x"].shape[:1]:
+    players.check_batch(batch, state.shape, None, 0)
+    label = batch.get("label")
+    if label is None or label.ndim != 1:
         raise ValueError("label is missing: every example's own z is kept, so give data by mcem.numbered(dataset).")
     binarize_key, key = jax.random.split(key)
-    x, rows = vae.targets(config, batch["x"], binarize_key), batch["label"]
+    x, rows = vae.targets(config, batch["x"], binarize_key), label
 
     def likelihood(params: Any, z: jax.Array) -> tuple[jax.Array, Any]:
         """log p(x|z), [B], and the decoder's batch statistics."""

@@ -42,7 +42,7 @@ class Config:
     """Bernoulli: the output bias starts at the logit of data_mean, as in Burda et al.'s code; AEVB draws it."""
     variance: float = 0.01
     min_log_var: float = -7.0
-    """Learned log-variances stay above this (softly: gradients never vanish); constant pixels would send it to -inf."""
+    """Learned log-variances stay above this (by a softplus, not a clip); constant pixels would send it to -inf."""
     bound: Literal["elbo", "iwae"] = "elbo"
     samples: int = 1
     """Samples of z for each x: averaged under "elbo", importance-weighted under "iwae" (Burda et al. 2015)."""

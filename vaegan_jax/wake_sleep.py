@@ -68,10 +68,12 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
     Raises:
         ValueError: fields of the config that belong to the bound alone.
     """
-    if config.bound != "elbo" or config.beta != 1 or config.samples != 1 or config.gradient != "reparameterised":
+    usual = {"bound": "elbo", "beta": 1, "samples": 1, "kl": "analytic", "gradient": "reparameterised"}
+    other = {name: getattr(config, name) for name, value in usual.items() if getattr(config, name) != value}
+    if other:
         raise ValueError(
-            f"bound is {config.bound!r}, beta {config.beta}, samples {config.samples}, gradient {config.gradient!r}: "
-            "wake-sleep descends no bound, so leave them as they are by default."
+            f"{', '.join(f'{name} is {value!r}' for name, value in other.items())}: wake-sleep descends no bound, so "
+            "leave it as it is by default."
         )
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key, z_key, x_key = jax.random.split(key, 4)

@@ -165,8 +165,9 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 
     Under warm-up the generator waits, masked, until its critic steps have passed: generator_updated is then 0.
 
-    Metrics: wasserstein = E f(x) - E f(g(z)), critic_loss as minimised, penalty where it is on, critic_gradient_norm:
-    means over the critic's steps; generator_loss = -E f(g(z)); generator_gradient_norm; generator_updated.
+    Metrics: wasserstein = E f(x) - E f(g(z)), critic_loss as minimised, less the penalty, penalty where it is on,
+    critic_gradient_norm: means over the critic's steps; generator_loss = -E f(g(z)); generator_gradient_norm;
+    generator_updated.
     """
     attributes = adversarial.has_attributes(config)
     leading = config.n_critic if config.n_critic > 1 else None

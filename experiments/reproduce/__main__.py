@@ -73,25 +73,21 @@ def run(flags: Any) -> int:
 
         if jax.default_backend() == "cpu":
             print("Budget paper takes weeks on a CPU, and that is all that JAX has here.", file=sys.stderr)
-    stale = False
+    stopped = False
     for name in wanted:
         rows: list[dict[str, Any]] = []
         try:
             rows = _part(parts[name], flags, seeds[name], workdir / name, out, commit, known)
         except DataError as error:  # the other parts need not wait for a file
             print(f"{name}: not run: {error}", file=sys.stderr)
-        except Stale as error:  # nor for a folder
-            stale = True
-            print(f"{name}: not run: {error}", file=sys.stderr)
+        except (ValueError, FloatingPointError) as error:  # nor for a folder of others, or that another process has
+            stopped = True
+            print(f"{name}: stopped: {error}", file=sys.stderr)
         results.merge(flags.target, rows, out)
         for row in rows:
             print(f"{row['id']}: {_said(row)}")
     print(f"written: {results.path(flags.target, out)}; the report: python -m experiments.reproduce.report")
-    return int(stale)
-
-
-class Stale(ValueError):
-    """A part's folder is of other seeds or rules."""
+    return int(stopped)
 
 
 def _part(
@@ -108,7 +104,7 @@ def _part(
             print(f"{part.name}: done before, in {done}", file=sys.stderr)
             _keep(before["tables"], workdir / "figures", out, flags.target, part.name)
             return before["rows"]
-        raise Stale(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
+        raise ValueError(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
     job = Job(flags.budget, seeds, workdir, workdir / "figures", flags.data_dir, not flags.quiet, commit)
     job.figures.mkdir(exist_ok=True)
     devices = workdir / "devices.json"  # a part may go on elsewhere

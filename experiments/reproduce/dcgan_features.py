@@ -87,6 +87,7 @@ def compare(name: str) -> Callable[[Job], Outcome]:
             f"seed {seed}: C {c:g}, +-{sd:.2f} (1.96 sd over draws)"
             for seed, (_, sd, c, _) in zip(done, found["trained"], strict=True)
         )
+        blank = "; ".join(f"C {c:g}" for _, _, c, _ in found["untrained"])
         means = {kind: f"{kind} {draw.spread(each)} %" for kind, each in errors.items()}
         measured = {
             f"{name}_over_supervised": row(
@@ -96,7 +97,7 @@ def compare(name: str) -> Callable[[Job], Outcome]:
                 first,
             ),
             f"{name}_over_pixels": row(errors["pixels"], means["pixels"]),
-            f"{name}_over_random": row(errors["untrained"], means["untrained"]),
+            f"{name}_over_random": row(errors["untrained"], f"{means['untrained']}; {blank}"),
         }
         lines = [[TITLES[kind], draw.spread(errors[kind]), draw.spread(spread[kind])] for kind in makers]
         lines.append(["the discriminator's layers, supervised", draw.spread(supervised), "-"])

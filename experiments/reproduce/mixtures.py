@@ -104,6 +104,7 @@ def run(job: Job, tag: str) -> Outcome:
         trained[packing] = job.fit(
             f"packing{packing}", gan, gan.pacgan(packing), data, steps=total, evaluate=evaluate,
             evaluate_at=tuple(range(every, total + 1, every)), seeds=seeds(job, packing), side_by_side=True,
+            checkpoint_every=every,
         )  # fmt: skip
     found = {
         packing: {

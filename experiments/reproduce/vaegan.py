@@ -51,8 +51,8 @@ def _measure(
 ) -> tuple[dict[str, Trained], dict[str, Numbers], vaegan_judge.Judge, Dataset]:
     """Trains what is wanted on a data set, and asks the judge about every seed."""
     data = job.load(eye.dataset(job, name))
-    trained = models.train(job, data, wanted)
     judge = vaegan_judge.judge(job, eye.dataset(job, name))
+    trained = models.train(job, data, wanted)
     found: dict[str, Numbers] = {
         model: {seed: vaegan_judge.numbers(job, judge, model, one, seed) for seed in one.seeds}
         for model, one in trained.items()

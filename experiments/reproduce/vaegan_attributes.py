@@ -51,8 +51,8 @@ def run(job: Job) -> Outcome:
     rows, lines, figures = dict[str, Measured](), [], dict[str, str]()
     for name, tag in (("mnist", "mnist"), ("fashion_mnist", "fashion")):
         data = job.load(eye.dataset(job, name))
-        trained = models.train(job, data, ENCODERS)
         judge = vaegan_judge.judge(job, eye.dataset(job, name))
+        trained = models.train(job, data, ENCODERS)
         found = {
             model: {
                 seed: job.kept(

@@ -122,8 +122,15 @@ def numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> 
     Kept beside the trainings, with the first SHOWN reconstructions, by the encoder where there is one.
     """
     name = f"{judge.test.name}-{model}-{seed}.sought"
-    found: dict[str, float] = models.shared(job).kept(name, lambda: _numbers(job, judge, model, trained, seed))
+    found: dict[str, float] = models.shared(job).kept(
+        name, lambda: _numbers(job, judge, model, trained, seed), of=(models.steps(job.budget), *_sought(job))
+    )
     return found
+
+
+def _sought(job: Job) -> tuple[int, int]:
+    """Images whose codes are sought, and the steps of each search."""
+    return few(job.budget), job.choose(2, 200, 300)
 
 
 def _numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) -> dict[str, float]:
@@ -131,8 +138,9 @@ def _numbers(job: Job, judge: Judge, model: str, trained: Trained, seed: int) ->
     key, n = jax.random.key(seed), len(judge.test)
     found = of_samples(judge, np.asarray(algorithm.sample(config, state, jax.random.fold_in(key, 10), n)))
     if model in SOUGHT:
-        x, how = judge.test.x[: few(job.budget)], job.choose(2, 200, 300)
-        _, rebuilt = inversion.invert(algorithm, config, state, jax.random.fold_in(key, 11), x, steps=how)
+        images, descent = _sought(job)
+        x = judge.test.x[:images]
+        _, rebuilt = inversion.invert(algorithm, config, state, jax.random.fold_in(key, 11), x, steps=descent)
         found |= {f"few_{name}": value for name, value in of_reconstructions(judge, rebuilt).items()}
     if model != "gan":
         rebuilt = reconstruct(algorithm, config, state, judge.test.x, jax.random.fold_in(key, 12))

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from experiments import common
 from experiments.bench import accelerator, machine, table
@@ -63,24 +62,6 @@ PLAN = accelerator.Plan(
     wide_shape=(8, 8, 1),
     gemm=64,
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation(tmp_path_factory):
-    """Nothing here is about speed: barely optimised programs, and those that two tests share are compiled once."""
-    flags = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("xla")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: jax.config.values[name] for name in flags}
-    for name, value in flags.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
-    yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def check(rows):
@@ -224,7 +205,6 @@ def test_what_fails_is_a_row_and_the_others_go_on(monkeypatch):
 
 
 def test_the_command_writes_json_and_prints_the_table(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(accelerator.common, "use_compilation_cache", lambda: None)
     seen = []
 
     def part(plan, what):

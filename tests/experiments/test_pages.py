@@ -14,11 +14,6 @@ from vaegan_jax import data
 from vaegan_jax.metrics import evaluation
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 @pytest.fixture(scope="module")
 def digits():
     return data.load("digits"), data.load("digits", "test")

@@ -362,7 +362,7 @@ def test_a_folder_of_other_rules_does_not_keep_the_other_parts_from_running(tmp_
     flags = ["pca", "--budget", "smoke", "--workdir", str(tmp_path)]
     assert __main__.main([*flags, "--parts", "a"]) == 0
     assert __main__.main([*flags, "--seeds", "3", "4"]) == 1
-    assert ran == ["a", "b"] and "a: not run: " in capsys.readouterr().err
+    assert ran == ["a", "b"] and "a: stopped: " in capsys.readouterr().err
 
 
 def job_outcome():

@@ -12,11 +12,6 @@ from experiments.reproduce.dirac_game import Game
 from tests.smoke import pictures, smoke
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 

@@ -7,11 +7,6 @@ from experiments.reproduce import iwae_models as models
 from tests.smoke import smoke
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in iwae.PARTS for row in part.rows]
     known = published.entries()["iwae"]

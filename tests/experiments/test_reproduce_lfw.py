@@ -14,11 +14,6 @@ HEADER = "# scores, as Kumar et al. give them"
 NAMES = "#\tperson\timagenum\tMale\tSmiling\tPale Skin"
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def people(cache, n=10, each=10):
     """A folder a person, as LFW is unpacked; the red of a face is its first score, and one image has none."""
     lines = [HEADER, NAMES]

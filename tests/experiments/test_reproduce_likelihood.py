@@ -15,11 +15,6 @@ from tests.smoke import smoke
 from vaegan_jax import metrics, nets, vae
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in likelihood.PARTS for row in part.rows]
     known = published.entries()["likelihood"]

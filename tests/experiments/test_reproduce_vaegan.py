@@ -27,11 +27,6 @@ from vaegan_jax import vaegan as algorithm
 from vaegan_jax.data.dataset import DataError, Dataset
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def test_every_part_fills_rows_of_the_published_ones():
     known = published.entries()["vaegan"]
     rows = [row for part in vaegan.PARTS for row in part.rows]

@@ -34,11 +34,6 @@ from vaegan_jax.data import toy
 LOG2 = math.log(2)
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in wgan.PARTS for row in part.rows]
     assert sorted(rows) == sorted(name for name, entry in published.entries()["wgan"].items() if not entry.not_run)

@@ -28,11 +28,6 @@ SMALL = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", "")
-
-
 def script(name):
     return importlib.import_module(f"experiments.{name}")
 

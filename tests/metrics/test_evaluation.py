@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate as script
-from vaegan_jax import data, fit, gan, losses, mcem, metrics, nets, vae, wake_sleep
+from vaegan_jax import data, fit, gan, hierarchical, losses, mcem, metrics, nets, vae, wake_sleep
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import evaluation, features
 from vaegan_jax.metrics.evaluation import Row, number
@@ -256,6 +256,26 @@ def test_modes_of_a_mixture_are_counted():
     assert (values["modes"][0], values["high_quality"][0]) == metrics.mode_coverage(drawn, centres, 0.01)
     assert values["precision"][1] == "any"
 
+    wide = Dataset(np.asarray(data.toy.ring(jax.random.key(0), 100, radius=2.0)[0]), name="ring")
+    with pytest.raises(ValueError, match="modes: 0% of the data lie at the modes of toy"):
+        metrics.evaluate(run, metrics=("modes",), data=(wide, wide), samples=200, progress=False)
+
+
+def test_several_layers_have_no_importance_bound_or_annealing_here():
+    config = hierarchical.Config(
+        latents=(1, 1),
+        encoders=(nets.MLPEncoder(hidden=(4,)), nets.MLPEncoder(hidden=(3,))),
+        priors=(nets.MLPEncoder(hidden=(3,)),),
+        decoder=nets.MLPDecoder(hidden=(4,)),
+        batch_size=5,
+        samples=2,
+    )
+    bits = Dataset(np.random.default_rng(0).integers(0, 2, (20, 6)).astype(np.float32))
+    run = fit.fit(hierarchical, config, bits, steps=1, progress=False)
+    for name in ("likelihood", "ais", "bdmc"):
+        with pytest.raises(ValueError, match=f"{name}: vaegan_jax.hierarchical has latents in several layers: use"):
+            metrics.evaluate(run, metrics=(name,), data=(bits, bits), sigma=0.1, progress=False)
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -274,6 +294,7 @@ def test_modes_of_a_mixture_are_counted():
         ({"metrics": ("kernel", "prd"), "samples": 19}, "prd: samples is 19, give 20 or more"),
         ({"metrics": ("inception",), "samples": 9}, "inception: samples is 9, give 10 or more"),
         ({"metrics": ("pr",), "split": "test[:3]"}, r"pr: test\[:3\] has 3 examples, 4 are needed"),
+        ({"metrics": ("parzen",), "split": "test[:1]"}, r"parzen: test\[:1\] has 1 examples, 2 are needed"),
         ({"metrics": ("modes",)}, "no mixture"),
         ({"network": "mnsit"}, "digits, mnist"),
         ({"data": data.load("digits")}, "two Datasets"),

@@ -12,6 +12,7 @@ from vaegan_jax.data import toy
 from vaegan_jax.metrics import ais, frechet, kernel, likelihood, manifold, modes, neighbors, parzen, prd, score
 from vaegan_jax.metrics.subject import PIXELS, Subject, Value, as_float
 
+MIXTURES: dict[str, Any] = {"ring": toy.ring, "grid": toy.grid}
 EXAMPLES = 100  # whose likelihoods are estimated at once
 VALIDATION = 1000  # images of Parzen's choice of sigma
 
@@ -83,18 +84,19 @@ def _accuracy(one: Subject) -> str:
 
 
 def mixture_modes(one: Subject) -> list[Value]:
-    _, centres = _toy(one)(jax.random.key(0), 1)
-    sd = _toy(one).__kwdefaults__["sd"]
-    found, good = modes.mode_coverage(one.drawn, np.asarray(centres), sd)
+    centres, sd = _mixture(one)
+    found, good = modes.mode_coverage(one.drawn, centres, sd)
     return [
         one.compared("modes", found, PIXELS, note=f"of {len(centres)}"),
         one.compared("high_quality", good, PIXELS, note="within 3 sd of a centre; perfect draws: 0.989"),
-        one.compared("mode_divergence", modes.mode_divergence(one.drawn, np.asarray(centres)), PIXELS, note="nats"),
+        one.compared("mode_divergence", modes.mode_divergence(one.drawn, centres), PIXELS, note="nats"),
     ]
 
 
-def _toy(one: Subject) -> Any:
-    return getattr(toy, one.data.train.name)
+def _mixture(one: Subject) -> tuple[np.ndarray, float]:
+    """centres [M, 2] and standard deviation of the mixture that the data are drawn from."""
+    make = MIXTURES[one.data.train.name]
+    return np.asarray(make(jax.random.key(0), 1)[1]), make.__kwdefaults__["sd"]
 
 
 def parzen_likelihood(one: Subject) -> list[Value]:
@@ -209,19 +211,27 @@ def _needs_images(one: Subject) -> str:
 
 
 def _needs_mixture(one: Subject) -> str:
-    return "" if hasattr(toy, one.data.train.name) else "the data are no mixture with known modes (ring, grid)"
+    if one.data.train.name not in MIXTURES:
+        return f"the data are no mixture with known modes ({', '.join(MIXTURES)})"
+    x = as_float(one.data.reference.x)
+    centres, sd = _mixture(one)
+    good = modes.mode_coverage(x, centres, sd)[1] if x.shape[1:] == centres.shape[1:] else 0.0
+    name = one.data.train.name
+    return "" if good > 0.9 else f"{good:.0%} of the data lie at the modes of toy.{name}: use metrics.mode_coverage"
 
 
 def _needs_density(one: Subject) -> str:
     name = one.algorithm.__name__
     if one.config.num_classes:
         return f"this {name} is told a label, and has a likelihood for each: the measure is of models without"
+    if not hasattr(one.algorithm, "decode_standard"):
+        return f"{name} has latents in several layers: use {name}.log_weights and metrics.bound_from_weights"
     missing = not one.has_likelihood and one.ask.sigma is None
     return f"{name} has no likelihood of its own: give sigma, the deviation of N(G(z), sigma^2 I)" if missing else ""
 
 
 def _needs_encoder(one: Subject) -> str:
-    if not hasattr(one.algorithm, "encode"):
+    if hasattr(one.algorithm, "decode_standard") and not hasattr(one.algorithm, "encode"):
         return f"{one.algorithm.__name__} has no encoder to propose latents: ask for parzen, or for ais with sigma"
     return _needs_density(one)
 
@@ -244,13 +254,13 @@ MEASURES = {
     "frechet": Measure(frechet_distance, _needs(2, 2)),
     "frechet_infinity": Measure(frechet_infinity, _needs(30, 2)),
     "kernel": Measure(kernel_distance, _needs(2, 2)),
-    "inception": Measure(inception_score, _needs(10, then=_needs_classes)),
+    "inception": Measure(inception_score, _needs(10, 10, _needs_classes)),
     "pr": Measure(precision_recall, _needs(4, 4)),
     "dc": Measure(density_coverage, _needs(1, 6)),
     "prd": Measure(prd_scores, _needs(20, 20)),
     "classes": Measure(classes, _needs_classes),
     "modes": Measure(mixture_modes, _needs_mixture),
-    "parzen": Measure(parzen_likelihood, _needs_images),
+    "parzen": Measure(parzen_likelihood, _needs(1, 2, _needs_images)),
     "memory": Measure(memorisation),
     "likelihood": Measure(importance, _needs_encoder),
     "ais": Measure(annealed, _needs_density),
