@@ -207,9 +207,11 @@ def test_a_prepared_set_with_options(world):
     with pytest.raises(data.DataError, match=r"example 1 is 12x9x3, but example 0 is 10x8x3.*'faces@resize=64'"):
         data.load("faces")
     _, options = images.parse("faces@crop=8,resize=4")
-    dataset = data.load("faces@crop=8,resize=4")
-    assert np.array_equal(dataset.x, np.stack([options.apply(p, "") for p in pictures]))
-    assert dataset.x.shape == (2, 4, 4, 3)
+    for _ in range(2):  # the second time from the cache, where another size lies beside it
+        dataset = data.load("faces@crop=8,resize=4")
+        assert np.array_equal(dataset.x, np.stack([options.apply(p, "") for p in pictures]))
+        assert dataset.x.shape == (2, 4, 4, 3)
+        assert data.load("faces@crop=8,resize=6").x.shape == (2, 6, 6, 3)
 
 
 def test_prepared_refusals(world):

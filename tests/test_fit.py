@@ -18,7 +18,7 @@ from PIL import Image
 
 from experiments.bench import machine
 from tests.recorder import NUMBERS, SMALL, recorder
-from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, vae
+from vaegan_jax import checkpoint, data, fit, gan, logs, loop, nets, vae, wgan
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,9 @@ def test_the_workdir_holds_what_it_promises(digits, tmp_path):
     assert [(r["step"], r["seed"]) for r in lines] == [(3, 2), (3, 9), (4, 2), (4, 9), (6, 2), (6, 9)]
     assert {"elbo", "kl", "log_likelihood", "gradient_norm", "steps_per_second"} <= set(lines[-1])
     assert checkpoint.steps(tmp_path / "checkpoints") == [3, 6]
-    pictures = [np.asarray(Image.open(tmp_path / "samples" / f"step0000000{s}-seed2.png")) for s in (3, 6)]
-    assert pictures[0].shape == pictures[1].shape and (pictures[0] != pictures[1]).any()
+    names = ("step00000003-seed2", "step00000006-seed2", "step00000006-seed9")
+    early, late, other = (np.asarray(Image.open(tmp_path / "samples" / f"{name}.png")) for name in names)
+    assert early.shape == late.shape == other.shape and (early != late).any() and (late != other).any()
 
 
 def test_a_fixed_noise_gives_the_same_picture_of_the_same_state(digits, tmp_path):
@@ -152,18 +153,24 @@ def test_initial_states_are_used_and_stay_the_callers():
 
 def test_evaluate_and_validation_are_logged_where_they_run():
     module, config = recorder()
+    module.validate = lambda config, state, batch, key: {"x": batch["x"][:, 0] + state.draws[0]}
     calls = []
 
     def evaluate(config, state, key, step):
         calls.append((step, int(state.step)))
-        return {"double": 2 * step}
+        return {"double": 2 * step, "draw": float(state.draws[1])}
 
     run = fit.fit(
-        module, config, NUMBERS, steps=6, evaluate=evaluate, evaluate_at=(2, 5), validation=NUMBERS, progress=False
-    )
-    assert calls == [(2, 2), (5, 5)]
-    np.testing.assert_array_equal(run.metrics["double"][0], [4, 10, np.nan])
-    np.testing.assert_allclose(run.metrics["validation_x"][0], 4.5)
+        module, config, NUMBERS, steps=6, seeds=(1, 4), evaluate=evaluate, evaluate_at=(2, 5), validation=NUMBERS,
+        progress=False,
+    )  # fmt: skip
+    assert calls == [(2, 2), (2, 2), (5, 5), (5, 5)]
+    for i, seed in enumerate(run.seeds):
+        draws = np.asarray(run.state(seed).draws)
+        np.testing.assert_array_equal(run.metrics["double"][i], [4, 10, np.nan])
+        np.testing.assert_allclose(run.metrics["draw"][i], [draws[1], draws[1], np.nan])
+        np.testing.assert_allclose(run.metrics["validation_x"][i], 4.5 + draws[0], rtol=1e-6)
+    assert run.metrics["draw"][0, 0] != run.metrics["draw"][1, 0]
 
 
 def test_validate_averages_over_all_examples_in_blocks(digits):
@@ -178,8 +185,11 @@ def test_validate_averages_over_all_examples_in_blocks(digits):
 def test_writers_get_every_line_of_the_first_seed():
     module, config = recorder()
     lines = []
-    fit.fit(module, config, NUMBERS, steps=4, log_every=2, write=[lambda step, m: lines.append((step, m))])
+    write = [lambda step, m: lines.append((step, m))]
+    run = fit.fit(module, config, NUMBERS, steps=4, seeds=(1, 4), log_every=2, write=write)
     assert [step for step, _ in lines] == [2, 4]
+    np.testing.assert_allclose([m["mean"] for _, m in lines], run.metrics["mean"][0])
+    assert (run.metrics["mean"][0] != run.metrics["mean"][1]).any()
     assert lines[0][1]["step_squared"] == 0.5 and "seed" not in lines[0][1]
 
 
@@ -219,8 +229,8 @@ SEVERAL_DEVICES = """
 import dataclasses, jax, numpy as np
 from experiments.bench import machine
 from tests.recorder import SMALL
-from tests.test_fit import ALTERNATING
-from vaegan_jax import data, fit, gan, loop, vae
+from tests.test_fit import ALTERNATING, CRITIC
+from vaegan_jax import data, fit, gan, loop, vae, wgan
 jax.config.update("jax_debug_key_reuse", False)  # of the imported test
 assert len(jax.devices()) == 2
 d = data.load("digits")
@@ -231,6 +241,9 @@ for seeds in ((0, 7), (7,)):  # seeds over devices; the batch over devices
 run = fit.fit(gan, ALTERNATING, d, steps=10, seeds=(7,), progress=False)
 kernel = run.state(7).generator.params["output"]["kernel"]
 print(float(run.metrics["generator_loss"][0, 0]), float(np.abs(kernel).sum()))
+judged = fit.fit(wgan, CRITIC, d, steps=10, seeds=(7,), progress=False)  # several batches a step, and labels
+kernel = judged.state(7).discriminator.params["output"]["kernel"]
+print(float(judged.metrics["wasserstein"][0, 0]), float(np.abs(kernel).sum()))
 print(machine.flops(loop.Loop(gan, ALTERNATING, d, run.states, (7,)).compile()))
 odd = dataclasses.replace(SMALL, batch_size=45)  # that two devices could not share
 alone = loop.Loop(vae, odd, d, fit.first_states(vae, odd, d, (7,)), (7,))
@@ -240,6 +253,10 @@ print(len(jax.tree.leaves(alone.states)[0].devices()))
 ALTERNATING = dataclasses.replace(
     gan.Config(), latents=5, generator=nets.MLPGenerator((32,)), discriminator=nets.MLPDiscriminator((32,)),
     update="alternating", batch_size=50,
+)  # fmt: skip
+CRITIC = dataclasses.replace(
+    wgan.Config(), latents=5, generator=nets.MLPGenerator((32,)), discriminator=nets.MLPDiscriminator((32,)),
+    n_critic=2, num_classes=10, batch_size=50,
 )  # fmt: skip
 
 
@@ -255,7 +272,9 @@ def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
         cwd=root,
     )
     assert out.returncode == 0, out.stderr
-    *vaes, adversarial, operations, alone = ([float(word) for word in line.split()] for line in out.stdout.splitlines())
+    *vaes, adversarial, judged, operations, alone = (
+        [float(word) for word in line.split()] for line in out.stdout.splitlines()
+    )
     run = fit.fit(vae, SMALL, digits, steps=10, seeds=(7,), progress=False)
     kernel = np.abs(run.state(7).model.params["decoder"]["output"]["kernel"]).sum()
     for found in vaes:
@@ -263,6 +282,9 @@ def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
     run = fit.fit(gan, ALTERNATING, digits, steps=10, seeds=(7,), progress=False)
     kernel = np.abs(run.state(7).generator.params["output"]["kernel"]).sum()
     np.testing.assert_allclose(adversarial, [run.metrics["generator_loss"][0, 0], kernel], rtol=1e-4)
+    critics = fit.fit(wgan, CRITIC, digits, steps=10, seeds=(7,), progress=False)
+    kernel = np.abs(critics.state(7).discriminator.params["output"]["kernel"]).sum()
+    np.testing.assert_allclose(judged, [critics.metrics["wasserstein"][0, 0], kernel], rtol=1e-4)
     # The generator's own step has a draw and no batch: it would be done twice.
     whole = machine.flops(loop.Loop(gan, ALTERNATING, digits, run.states, (7,)).compile())
     assert operations[0] < 0.55 * whole

@@ -17,9 +17,19 @@ def digits():
 
 
 def test_nan_stops_by_name_and_keeps_the_last_good_checkpoint(tmp_path):
-    module, config = recorder(bad_at=14)
+    module, config = recorder()
+    step, seeds = module.train_step, (1, 7)
+    draws = fit.fit(module, config, NUMBERS, steps=1, seeds=seeds, progress=False).states.draws[:, 0]
+    assert draws[0] != draws[1]
+
+    def train_step(config, state, batch, key):
+        after, metrics = step(config, state, batch, key)
+        bad = (after.step == 14) & (after.draws[0] == draws[1])
+        return after, metrics | {"mean": jnp.where(bad, jnp.nan, metrics["mean"])}
+
+    module.train_step = train_step
     with pytest.raises(fit.Diverged, match="mean is nan at step 14 of seed 7"):
-        fit.fit(module, config, NUMBERS, steps=20, seeds=(7,), workdir=tmp_path, checkpoint_every=5, progress=False)
+        fit.fit(module, config, NUMBERS, steps=20, seeds=seeds, workdir=tmp_path, checkpoint_every=5, progress=False)
     assert checkpoint.steps(tmp_path / "checkpoints") == [5, 10]
     assert all(np.isfinite(line["mean"]) for line in logs.read(tmp_path / "metrics.jsonl"))
 

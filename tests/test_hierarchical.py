@@ -34,7 +34,7 @@ def bits(n, seed=0):
 
 
 def test_one_layer_is_the_vae(key):
-    """The same parameters and noise: the same weights, and the same step."""
+    """The same parameters and noise: the same weights."""
     encoder, decoder = nets.MLPEncoder(hidden=(4,)), nets.MLPDecoder(hidden=(4,))
     one = hierarchical.Config(
         latents=(3,), encoders=(encoder,), priors=(), decoder=decoder, samples=4, batch_size=5, bound="iwae"
@@ -89,6 +89,30 @@ def test_bounds_rise_to_the_likelihood_that_quadrature_finds(state):
     tight = np.asarray(metrics.bound_from_weights(one, x, jax.random.key(99), samples=50_000))
     np.testing.assert_allclose(tight, exact, atol=0.02)
     assert (means[0].mean() < means[1].mean() < means[2].mean() < exact.mean() + 0.01).all()
+
+
+@pytest.mark.parametrize("bound", ["elbo", "iwae"])
+def test_a_step_climbs_its_bound(bound):
+    """SGD at rate 1 moves by the gradient: along a direction in each net, as steep as the bound is by differences."""
+    config = dataclasses.replace(TINY, bound=bound, samples=3, optimizer=Optimizer("sgd", 1.0, 0.0))
+    before, x = hierarchical.init(config, jax.random.key(3), (D,)), bits(5)
+    after, _ = hierarchical.train_step(config, before, {"x": x}, jax.random.key(1))
+    noise = jax.random.split(jax.random.key(1))[1]
+
+    @jax.jit
+    def height(params):
+        there = dataclasses.replace(before, model=dataclasses.replace(before.model, params=params))
+        weights = hierarchical.log_weights(config, there, x, jax.random.clone(noise), 3)
+        each = weights.mean(axis=1) if bound == "elbo" else jax.nn.logsumexp(weights, axis=1) - np.log(3)
+        return each.mean()
+
+    whole = before.model.params
+    for name, old in whole.items():
+        moved = jax.tree.map(lambda a, b: a - b, after.model.params[name], old)
+        squared = sum(float((v**2).sum()) for v in jax.tree.leaves(moved))
+        eps = 0.02 / squared**0.5
+        up, down = (height(whole | {name: jax.tree.map(lambda p, v, t=t: p + t * v, old, moved)}) for t in (eps, -eps))
+        assert float(up - down) / (2 * eps) == pytest.approx(squared, rel=0.03), name
 
 
 def test_training_raises_the_bound_of_two_layers_side_by_side(tmp_path):

@@ -37,10 +37,12 @@ def test_a_step_moves_the_batchs_own_latents_and_the_decoder(key):
     assert float(metrics["log_likelihood"]) == pytest.approx(float(expected.mean()), rel=1e-4)
 
 
-def test_five_updates_are_five_steps_at_one_latent(key):
-    state = mcem.init(CONFIG, key, (3, 3, 1))
+@pytest.mark.parametrize("weight_prior", [False, True])
+def test_five_updates_are_five_steps_at_one_latent(key, weight_prior):
+    config = dataclasses.replace(CONFIG, weight_prior=weight_prior)
+    state = mcem.init(config, key, (3, 3, 1))
     batch = {"x": jax.random.uniform(jax.random.key(3), (4, 3, 3, 1)), "label": jnp.arange(4)}
-    after, _ = mcem.train_step(CONFIG, state, batch, jax.random.key(4))
+    after, _ = mcem.train_step(config, state, batch, jax.random.key(4))
     params, z = state.model.params["decoder"], after.z[:4]
 
     def loss(params):
@@ -49,7 +51,8 @@ def test_five_updates_are_five_steps_at_one_latent(key):
         return -(x * jax.nn.log_sigmoid(heads) + (1 - x) * jax.nn.log_sigmoid(-heads)).reshape(4, -1).sum(axis=1).mean()
 
     for _ in range(5):
-        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, jax.grad(loss)(params))
+        gradient = jax.tree.map(lambda g, p: g + weight_prior * p / 12, jax.grad(loss)(params), params)
+        params = jax.tree.map(lambda p, g: p - 0.01 * g, params, gradient)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), after.model.params["decoder"], params
     )

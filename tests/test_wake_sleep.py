@@ -38,8 +38,11 @@ def x():
     return jax.random.uniform(jax.random.key(5), (8, 3, 3, 1))
 
 
-def test_each_network_has_the_gradient_of_its_phase(state, x):
-    gradient, metrics = moved(CONFIG, state, {"x": x}, jax.random.key(1))
+@pytest.mark.parametrize("weight_prior", [False, True])
+def test_each_network_has_the_gradient_of_its_phase(state, x, weight_prior):
+    """And of the prior of all weights, -log N(theta; 0, I) / N, where it is asked for."""
+    config = dataclasses.replace(CONFIG, weight_prior=weight_prior, dataset_size=4)
+    gradient, metrics = moved(config, state, {"x": x}, jax.random.key(1))
     _, noise_key, z_key, x_key = jax.random.split(jax.random.key(1), 4)
     params = state.model.params
     mean, log_var = vae.encode(CONFIG, state, x)
@@ -57,6 +60,7 @@ def test_each_network_has_the_gradient_of_its_phase(state, x):
         return -losses.gaussian_log_prob(*CONFIG.encoder.apply({"params": encoder}, dream, 2), dream_z).mean()
 
     expected = {"decoder": jax.grad(wake)(params["decoder"]), "encoder": jax.grad(sleep)(params["encoder"])}
+    expected = jax.tree.map(lambda g, p: g + weight_prior * p / 4, expected, dict(params))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), gradient, expected)
     assert float(metrics["sleep"]) == pytest.approx(-float(sleep(params["encoder"])), rel=1e-5)
 

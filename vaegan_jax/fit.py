@@ -24,7 +24,7 @@ from vaegan_jax import checkpoint, checks, logs
 from vaegan_jax import state as players
 from vaegan_jax import workdir as folders
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.loop import Chunk, Diverged, Loop, diverged
+from vaegan_jax.loop import Chunk, Diverged, Loop, diverged, one_of
 
 __all__ = ["Diverged", "Run", "fit", "validate"]
 
@@ -52,7 +52,7 @@ class Run:
         """One seed's state."""
         if seed not in self.seeds:
             raise ValueError(f"seed is {seed}: this run has {', '.join(map(str, self.seeds))}.")
-        return jax.tree.map(lambda leaf: leaf[self.seeds.index(seed)], self.states)
+        return one_of(self.states, self.seeds.index(seed))
 
 
 def fit(
@@ -335,7 +335,11 @@ def first_states(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, .
     pixels = len(shape) == 3 or getattr(config, "unit_range", False)  # or vectors of them
     mean = (data.x.mean(axis=0, dtype=np.float64) / scale).astype(np.float32) if pixels else None
     keys = (jax.random.fold_in(jax.random.key(seed), 3) for seed in seeds)
-    states = [algorithm.init(config, key, shape, data_mean=mean) for key in keys]
+    return _stack([algorithm.init(config, key, shape, data_mean=mean) for key in keys])
+
+
+@jax.jit
+def _stack(states: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
 
 

@@ -45,6 +45,7 @@ class Chunk:
         return self.first + next(iter(self.metrics.values())).shape[1]
 
 
+@functools.cache
 def compiler_options() -> dict[str, str | bool] | None:
     """What XLA is told beside its defaults on a CPU; None elsewhere, or where XLA knows none of it.
 
@@ -90,10 +91,8 @@ class Loop:
             self.states, self._keys, self._order = jax.device_put(moved, split if over_seeds else whole)
         front = (None,) * (config.batches_per_step > 1)
         constraint = self._sharding(*front, DEVICE_AXIS) if over_batch else None
-        one = functools.partial(_chunk, algorithm, config, len(data), constraint)
-        # One seed takes no batch axis: a batched product of one is slower than a plain one.
-        over = _alone if len(seeds) == 1 else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
-        self._program: Any = jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
+        make = _program if _hashable(config) else _program.__wrapped__  # a caller's own config may not be
+        self._program: Any = make(algorithm.train_step, config, len(data), constraint, len(seeds) == 1)
         # Draws that follow no batch are divided too: see state.divide.
         self._context = functools.partial(jax.set_mesh, self._mesh) if over_batch else contextlib.nullcontext
         self._batches = config.batches_per_step, len(data) // config.batch_size
@@ -123,7 +122,7 @@ class Loop:
 
     def state(self, i: int) -> Any:
         """The state of seeds[i]."""
-        return jax.tree.map(lambda leaf: leaf[i], self.states)
+        return one_of(self.states, i)
 
     def chunks(self, start: int, stops: Sequence[int]) -> Iterator[Chunk]:
         """Chunks from step `start` to the last of `stops` (ascending), one ahead of what is yielded.
@@ -178,6 +177,31 @@ class Loop:
                 raise diverged(f"An entry of {path}", "NaN or infinite", step, self.seeds[int(ok.argmin())])
 
 
+def _hashable(config: Any) -> bool:
+    try:
+        hash(config)
+    except TypeError:
+        return False
+    return True
+
+
+@functools.lru_cache(maxsize=16)
+def _program(
+    train_step: Callable[..., Any], config: Any, examples: int, constraint: NamedSharding | None, alone: bool
+) -> Any:
+    """_chunk over the seeds, compiled. Kept, so that a run which goes on or is repeated does not compile again."""
+    one = functools.partial(_chunk, train_step, config, examples, constraint)
+    # One seed takes no batch axis: a batched product of one is slower than a plain one.
+    over = _alone if alone else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
+    return jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
+
+
+@jax.jit
+def one_of(states: Any, i: int | jax.Array) -> Any:
+    """Entry i of every leaf [S, ...]."""
+    return jax.tree.map(lambda leaf: leaf[i], states)
+
+
 def _alone(chunk: Callable[..., Any]) -> Callable[..., Any]:
     """`chunk` over a seed axis of length 1, which costs no copy inside the program."""
 
@@ -204,7 +228,7 @@ def _capacity(examples: int, config: Any) -> int:
 
 
 def _chunk(
-    algorithm: Any,
+    train_step: Callable[..., Any],
     config: Any,
     examples: int,
     constraint: NamedSharding | None,
@@ -251,11 +275,11 @@ def _chunk(
 
     def body(i: jax.Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         state, buffers = carry
-        state, metrics = algorithm.train_step(config, state, gather(start + i), jax.random.fold_in(step_key, start + i))
+        state, metrics = train_step(config, state, gather(start + i), jax.random.fold_in(step_key, start + i))
         return state, {name: buffers[name].at[i].set(value) for name, value in metrics.items()}
 
     batch = jax.eval_shape(gather, start)
-    _, metrics = jax.eval_shape(functools.partial(algorithm.train_step, config), state, batch, step_key)
+    _, metrics = jax.eval_shape(functools.partial(train_step, config), state, batch, step_key)
     buffers = {name: jnp.zeros((capacity,), jnp.float32) for name in metrics}
     state, metrics = jax.lax.fori_loop(0, count, body, (state, buffers))
     return state, orders[epochs - 1], metrics

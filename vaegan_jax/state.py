@@ -94,9 +94,20 @@ def apply_part(net: nn.Module, variables: Mapping[str, Tree], name: str, *args: 
     return apply(net, {kind: tree[name] for kind, tree in variables.items()}, *args, train=train)
 
 
-def initialize(net: nn.Module, key: jax.Array, *args: Any, **kwargs: Any) -> Mapping[str, Tree]:
-    """Linen's init in evaluation mode (so no dropout key), as one compiled program."""
-    return jax.jit(lambda key: net.init(key, *args, train=False, **kwargs))(key)
+def initialize(net: nn.Module, key: jax.Array, *args: Any) -> Mapping[str, Tree]:
+    """Linen's init in evaluation mode (so no dropout key), as one compiled program for every key."""
+    array = [isinstance(a, jax.Array | np.ndarray) for a in args]
+    arrays = tuple(a for a, there in zip(args, array, strict=True) if there)
+    return _initialize(net, tuple(None if there else (a,) for a, there in zip(args, array, strict=True)), key, arrays)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _initialize(
+    net: nn.Module, others: tuple[tuple[Any] | None, ...], key: jax.Array, arrays: tuple[jax.Array, ...]
+) -> Mapping[str, Tree]:
+    """others: net's arguments, each in a tuple; None where the next of `arrays` stands."""
+    rest = iter(arrays)
+    return net.init(key, *(next(rest) if a is None else a[0] for a in others), train=False)
 
 
 def set_output_bias(variables: Mapping[str, Tree], data_mean: jax.Array, shape: Shape, margin: float = 1e-3) -> Any:

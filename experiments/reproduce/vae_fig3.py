@@ -158,8 +158,9 @@ def _importance(job: Job, one: Trained, x: jax.Array) -> list[float]:
 
 
 def _draw(job: Job, trained: dict[Key, Trained]) -> None:
-    figure = plots.new_figure(7.6, 3.4)
-    for axes, size in zip(figure.subplots(1, 2), SIZES, strict=True):
+    figure = plots.new_figure(7.6, 3.7)
+    panels = figure.subplots(1, 2)
+    for axes, size in zip(panels, SIZES, strict=True):
         lowest, highest = LIMITS[size]
         for (of, name), one in trained.items():
             if of != size or not one.seeds:
@@ -173,7 +174,8 @@ def _draw(job: Job, trained: dict[Key, Trained]) -> None:
         axes.set(xlabel="training samples, millions", ylabel="marginal log-likelihood, nats", ylim=(lowest, highest))
         axes.set_title(f"$N_{{train}}$ = {size:,}", fontsize=9, loc="left")
         plots.clean(axes)
-        axes.legend(frameon=False, fontsize=7)
+    labels = panels[0].get_legend_handles_labels()  # the second has no Monte Carlo EM
+    figure.legend(*labels, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     plots.render(figure, job.figures / "figure3.png")
 
 

@@ -254,6 +254,7 @@ class Blocker:
 
 sys.meta_path.insert(0, Blocker())
 import orbax.checkpoint
+import numpy as np
 from experiments.bench import accelerator
 from vaegan_jax import data
 for name in accelerator.tasks.TASKS:
@@ -263,8 +264,9 @@ assert not blocked & {m.split(".")[0] for m in sys.modules}
 from experiments.bench import __main__, wholes
 (row,) = wholes.rows("random", 1, steps=10)  # fit draws pictures, which need Pillow: a row that says so
 assert row["met"] is None and row["text"].startswith("not run: PIL is not needed here"), row
-flags = ["--tasks", "vae", "--contenders", "ours", "--data", "random", "--no-wholes", "--repeats", "1"]
-assert __main__.main([*flags, "--turn", "0.05", "--loss-steps", "0", "--out", sys.argv[1] + ".json"]) == 0
+from experiments.bench import ours, worker  # what the processes that __main__ starts import
+assert ours.build("vae", "scan", np.tile(np.load(sys.argv[1])["x"], (2, 1, 1, 1)), 0)(2).shape == (2, 2)
+assert not blocked & {m.split(".")[0] for m in sys.modules}
 """
 
 
@@ -277,4 +279,4 @@ def test_nothing_is_imported_but_jax_flax_optax_orbax_numpy_and_what_these_need(
         capture_output=True,
         text=True,
     )
-    assert found.returncode == 0 and "vaegan_jax" in found.stdout, found.stderr
+    assert found.returncode == 0, found.stderr

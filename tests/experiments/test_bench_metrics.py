@@ -1,12 +1,13 @@
 """The benchmark of the metrics: every row runs small, peers agree with ours, the table says what it is."""
 
-import contextlib
 import json
 
 import numpy as np
 import pytest
 
 from experiments.bench import metrics
+
+EXTRA = {"prdc", "sklearn", "torch", "torch_fidelity", "torchmetrics"}
 
 
 @pytest.mark.parametrize("name", metrics.TASKS)
@@ -15,14 +16,18 @@ def test_ours_and_its_peers_compute_the_same(name):
     ours = np.asarray(calls.pop("vaegan_jax")())
     assert np.isfinite(ours).all()
     for peer, call in calls.items():
-        with contextlib.suppress(ModuleNotFoundError):  # an extra's
+        try:
             found = call()
-            if isinstance(found, dict):
-                found = [found[key] for key in (("precision", "recall") if name == "pr" else ("density", "coverage"))]
-            if name == "kernel":  # other random subsets
-                assert abs(found[0] - ours[0]) < 4 * ours[1] / 10 + 1e-4
-                continue
-            np.testing.assert_allclose(found, ours, rtol=2e-3, atol=1e-6, err_msg=peer)
+        except ModuleNotFoundError as error:
+            if error.name.partition(".")[0] not in EXTRA:
+                raise
+            continue
+        if isinstance(found, dict):
+            found = [found[key] for key in (("precision", "recall") if name == "pr" else ("density", "coverage"))]
+        if name == "kernel":  # other random subsets
+            assert abs(found[0] - ours[0]) < 4 * ours[1] / 10 + 1e-4
+            continue
+        np.testing.assert_allclose(found, ours, rtol=2e-3, atol=1e-6, err_msg=peer)
 
 
 def test_the_table_has_every_contender_and_judges_only_full_sizes(tmp_path, capsys):

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -255,6 +256,11 @@ def test_modes_of_a_mixture_are_counted():
     _, centres = data.toy.ring(jax.random.key(1), 1)
     assert (values["modes"][0], values["high_quality"][0]) == metrics.mode_coverage(drawn, centres, 0.01)
     assert values["precision"][1] == "any"
+    draw = {"sample": lambda config, state, key, n, label=None: data.toy.ring(key, n)[0]}
+    perfect = dataclasses.replace(run, algorithm=types.SimpleNamespace(**vars(gan) | draw))
+    found = metrics.evaluate(perfect, metrics=("modes",), data=ring, samples=2000, progress=False)
+    modes, good, divergence = (row.values[0] for row in found.rows)
+    assert modes == 8 and good == pytest.approx(0.989, abs=0.01) and divergence < 0.01
 
     wide = Dataset(np.asarray(data.toy.ring(jax.random.key(0), 100, radius=2.0)[0]), name="ring")
     with pytest.raises(ValueError, match="modes: 0% of the data lie at the modes of toy"):
@@ -290,6 +296,7 @@ def test_several_layers_have_no_importance_bound_or_annealing_here():
         ({"seeds": ()}, "the run has 3, 5"),
         ({"metrics": 3}, "give a list"),
         ({"metrics": ("pr", "likelihood", "ais")}, "likelihood: vaegan_jax.gan has no encoder.*; ais: .*give sigma"),
+        ({"metrics": ("bdmc",)}, "bdmc: vaegan_jax.gan has no likelihood of its own: give sigma"),
         ({"metrics": ("inception",)}, "give a network"),
         ({"metrics": ("kernel", "prd"), "samples": 19}, "prd: samples is 19, give 20 or more"),
         ({"metrics": ("inception",), "samples": 9}, "inception: samples is 9, give 10 or more"),
