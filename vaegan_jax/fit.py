@@ -24,7 +24,7 @@ from vaegan_jax import checkpoint, checks, logs
 from vaegan_jax import state as players
 from vaegan_jax import workdir as folders
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.loop import Chunk, Diverged, Loop, diverged, one_of
+from vaegan_jax.loop import Chunk, Diverged, Loop, diverged
 
 __all__ = ["Diverged", "Run", "fit", "validate"]
 
@@ -52,7 +52,7 @@ class Run:
         """One seed's state."""
         if seed not in self.seeds:
             raise ValueError(f"seed is {seed}: this run has {', '.join(map(str, self.seeds))}.")
-        return one_of(self.states, self.seeds.index(seed))
+        return players.one_of(self.states, self.seeds.index(seed))
 
 
 def fit(

@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vaegan_jax.data.dataset import Dataset
-from vaegan_jax.state import DEVICE_AXIS
+from vaegan_jax.state import DEVICE_AXIS, one_of
 
 CHUNK_SECONDS = 1.0  # a chunk's aim: long enough to hide the host, short enough for progress and Ctrl-C
 CAPACITY = 2048  # steps a chunk can hold
@@ -194,12 +194,6 @@ def _program(
     # One seed takes no batch axis: a batched product of one is slower than a plain one.
     over = _alone if alone else functools.partial(jax.vmap, in_axes=(None, 0, 0, 0, None, None, None))
     return jax.jit(over(one), donate_argnums=(1, 3), compiler_options=compiler_options())
-
-
-@jax.jit
-def one_of(states: Any, i: int | jax.Array) -> Any:
-    """Entry i of every leaf [S, ...]."""
-    return jax.tree.map(lambda leaf: leaf[i], states)
 
 
 def _alone(chunk: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ import jax
 
 from vaegan_jax import checkpoint
 from vaegan_jax import config as configs
+from vaegan_jax import state as players
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,4 +86,4 @@ def load(workdir: str | Path, *, seed: int | None = None, step: int | None = Non
     one = jax.eval_shape(lambda key: algorithm.init(config, key, tuple(description["shape"])), jax.random.key(0))
     template = jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(seeds), *a.shape), a.dtype), one)
     states = checkpoint.restore(folder / "checkpoints", template, step)
-    return Model(algorithm, config, jax.tree.map(lambda leaf: leaf[seeds.index(seed)], states))
+    return Model(algorithm, config, players.one_of(states, seeds.index(seed)))

@@ -110,6 +110,12 @@ def _initialize(
     return net.init(key, *(next(rest) if a is None else a[0] for a in others), train=False)
 
 
+@jax.jit
+def one_of(states: Tree, i: int | jax.Array) -> Tree:
+    """One seed's of the states of several: entry i of every leaf [S, ...]."""
+    return jax.tree.map(lambda leaf: leaf[i], states)
+
+
 def set_output_bias(variables: Mapping[str, Tree], data_mean: jax.Array, shape: Shape, margin: float = 1e-3) -> Any:
     """Sets the bias of the layer "output", before a sigmoid, so that a net which says nothing else gives `data_mean`.
 

@@ -33,6 +33,16 @@ def band(
         axes.fill_between(x, v.min(axis=0), v.max(axis=0), color=color, alpha=0.2, linewidth=0)
 
 
+def lines(axes: Any, x: ArrayLike, values: ArrayLike, color: str) -> None:
+    """Values [S, T] at x [T]: a thin line a seed on the band from lowest to highest; where seeds part, their mean is
+    nobody's. Nothing of no seeds."""
+    v = np.asarray(values, np.float64)
+    if len(v):
+        axes.fill_between(x, v.min(axis=0), v.max(axis=0), color=color, alpha=0.15, linewidth=0)
+    for one in v:
+        axes.plot(x, one, color=color, linewidth=1.1)
+
+
 def points(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str, marker: str = "o") -> None:
     """Values [S, T] at x [T]: their mean as points, lowest to highest as bars."""
     v = np.asarray(values, np.float64)

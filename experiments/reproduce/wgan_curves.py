@@ -134,9 +134,7 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
             upper.text(0.5, 0.5, "all seeds diverged", ha="center", fontsize=9, transform=upper.transAxes)
             continue
         (at, said), (judged_at, judged) = curves[algorithm, name], quality[algorithm, name]
-        upper.fill_between(at, said.min(axis=0), said.max(axis=0), color=color, alpha=0.15, linewidth=0)
-        for one in said:  # where seeds part, their mean is nobody's
-            upper.plot(at, one, color=color, linewidth=1.1)
+        draw.lines(upper, at, said, color)
         upper.set_xlim(left=0)
         if algorithm == "gan":
             upper.axhline(LOG2, color=draw.GREY, linewidth=0.8, linestyle=":")

@@ -12,6 +12,7 @@ from experiments.reproduce import wgan_segments as segments
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from experiments.reproduce.wgan_frozen import Game
 from vaegan_jax import adversarial, gan, losses, nets, plots, wgan
+from vaegan_jax import state as players
 from vaegan_jax.data import toy
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.optimizer import Optimizer
@@ -51,7 +52,7 @@ def estimates(game: Game, states: Any, n: int = 4096) -> np.ndarray:
     """
     found = []
     for i, theta in enumerate(np.asarray(states.generator.params["theta"])):
-        state = jax.tree.map(lambda leaf, i=i: leaf[i], states)
+        state = players.one_of(states, i)
         points = segments.common(float(theta), n, seed=1)
         real, fake = (adversarial.discriminate(game, state, jnp.asarray(x, jnp.float32))[0] for x in points)
         if isinstance(game, wgan.Config):

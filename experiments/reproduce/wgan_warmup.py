@@ -76,12 +76,7 @@ def run(job: Job) -> Outcome:
             [cells.TITLES[name], *(draw.spread(v) for v in found.values()), draw.spread(distance[:, -1]), last]
         )
         upper, lower = panels[:, column]
-        if len(curve):
-            upper.fill_between(
-                iterations, curve.min(axis=0), curve.max(axis=0), color=draw.BLUE, alpha=0.15, linewidth=0
-            )
-        for one in curve:  # as in wgan_curves: where seeds part, their mean is nobody's
-            upper.plot(iterations, one, color=draw.BLUE, linewidth=1.1)
+        draw.lines(upper, iterations, curve, draw.BLUE)
         draw.band(lower, marks, distance, draw.GREEN, "critic's warm-up", marker="o", markersize=3)
         if plain.seeds:
             draw.band(lower, *plain.curve("frechet"), draw.GREY, "algorithm 1", marker="o", markersize=3)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate as script
+from tests.test_hierarchical import TINY
 from vaegan_jax import data, fit, gan, hierarchical, losses, mcem, metrics, nets, vae, wake_sleep
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import evaluation, features
@@ -268,16 +269,8 @@ def test_modes_of_a_mixture_are_counted():
 
 
 def test_several_layers_have_no_importance_bound_or_annealing_here():
-    config = hierarchical.Config(
-        latents=(1, 1),
-        encoders=(nets.MLPEncoder(hidden=(4,)), nets.MLPEncoder(hidden=(3,))),
-        priors=(nets.MLPEncoder(hidden=(3,)),),
-        decoder=nets.MLPDecoder(hidden=(4,)),
-        batch_size=5,
-        samples=2,
-    )
     bits = Dataset(np.random.default_rng(0).integers(0, 2, (20, 6)).astype(np.float32))
-    run = fit.fit(hierarchical, config, bits, steps=1, progress=False)
+    run = fit.fit(hierarchical, TINY, bits, steps=1, progress=False)
     for name in ("likelihood", "ais", "bdmc"):
         with pytest.raises(ValueError, match=f"{name}: vaegan_jax.hierarchical has latents in several layers: use"):
             metrics.evaluate(run, metrics=(name,), data=(bits, bits), sigma=0.1, progress=False)
