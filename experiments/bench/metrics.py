@@ -6,6 +6,7 @@ is named. Writes results/metrics/<device>.json and, with every row at full size,
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import sys
@@ -169,10 +170,7 @@ def _importance(shrink: int) -> dict[str, Call]:
     images = np.random.default_rng(0).uniform(size=(1000 // shrink, 28, 28, 1)) < 0.2
     x = jnp.asarray(images, jnp.float32)
     mean, log_var = vae.encode(config, state, x)
-
-    def density(z: Any, x: Any) -> Any:
-        return vae.log_likelihood(config, state, z, x)
-
+    density = functools.partial(vae.log_likelihood, config, state)
     draws = 5000 // shrink
 
     def ours() -> Any:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -130,14 +129,10 @@ def switch(job: Job, start: Model, goal: Model, trained: Trained) -> Trained:
     return Trained(runs, tuple(sorted(failed)))
 
 
-def log_weight(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """log p(x, h) - log q(h | x) of one draw for each example: what metrics.bound_from_weights takes."""
-
-    def one(key: jax.Array, x: jax.Array) -> jax.Array:
-        found: jax.Array = model.algorithm.log_weights(config, state, x, key, 1)
-        return found[:, 0]
-
-    return one
+def log_weight(model: Model, config: Any, state: Any, key: jax.Array, x: jax.Array) -> jax.Array:
+    """log p(x, h) - log q(h | x) of one draw for each example x [B, ...]: [B]."""
+    found: jax.Array = model.algorithm.log_weights(config, state, x, key, 1)
+    return found[:, 0]
 
 
 def measure(job: Job, model: Model, trained: Trained, seed: int) -> dict[str, Any]:
@@ -157,7 +152,7 @@ def _measure(job: Job, model: Model, config: Any, state: Any) -> dict[str, Any]:
     n, k = evaluation(job.budget)
     order = np.random.default_rng(1).permutation(len(test))[:n]  # the first half of the split is the easier one
     x = vae.draw_bits(jax.random.key(0), jnp.asarray(test.x[order], jnp.float32) / 255)
-    one = log_weight(model, config, state)
+    one = functools.partial(log_weight, model, config, state)
     bounds = [
         np.asarray(metrics.bound_from_weights(one, x[i : i + BLOCK], jax.random.key(i + 1), samples=k))
         for i in range(0, n, BLOCK)

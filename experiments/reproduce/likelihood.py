@@ -164,9 +164,8 @@ def sandwich(job: Job) -> Outcome:
     bounds: dict[str, list[list[float]]] = {"lower": [], "upper": []}
     for seed in trained.seeds:
         config, state = trained.config(), trained.state(seed)
-        log_p = estimates.density(model, config, state)
-
-        simulate = estimates.simulation(model, config, state)
+        log_p = functools.partial(estimates.density, model, config, state)
+        simulate = functools.partial(estimates.simulate, model, config, state)
 
         def both(count: int, seed: int = seed, log_p: Any = log_p, simulate: Any = simulate) -> list[float]:
             one = metrics.bdmc(

@@ -52,20 +52,16 @@ def bits(data: Dataset, seed: int) -> Dataset:
     return Dataset((255 * drawn).astype(np.uint8), None, f"{data.name}, binarised", data.split)
 
 
-def from_encoder(config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def from_encoder(config: Any, state: Any, e: jax.Array, x: jax.Array) -> jax.Array:
     """What makes AIS start at q(z | x): log p(x, z) - log q(z | x) at z = mean + sd e, as a function of e ~ N(0, I).
 
     Then N(e; 0, I) exp(that)^beta is q^(1 - beta) p(x, z)^beta in the coordinates e: Wu et al. 2017, section 4.
     """
-
-    def log_weight(e: jax.Array, x: jax.Array) -> jax.Array:
-        mean, log_var = vae.encode(config, state, x)
-        z = mean + jnp.exp(0.5 * log_var) * e
-        log_prior = losses.gaussian_log_prob(jnp.zeros_like(z), 0.0, z)
-        log_posterior = losses.gaussian_log_prob(mean, log_var, z)
-        return vae.log_likelihood(config, state, z, x) + log_prior - log_posterior
-
-    return log_weight
+    mean, log_var = vae.encode(config, state, x)
+    z = mean + jnp.exp(0.5 * log_var) * e
+    log_prior = losses.gaussian_log_prob(jnp.zeros_like(z), 0.0, z)
+    log_posterior = losses.gaussian_log_prob(mean, log_var, z)
+    return vae.log_likelihood(config, state, z, x) + log_prior - log_posterior
 
 
 def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, float]:
@@ -98,7 +94,7 @@ def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, float
 
     computed = {
         "prior": ais("prior", log_p, full, 1),
-        "encoder": ais("encoder", from_encoder(config, state), full // 10, 2),
+        "encoder": ais("encoder", functools.partial(from_encoder, config, state), full // 10, 2),
         "short": ais("short", log_p, full // 10, 3),
         "bound_100k": bound(100_000, 4),
         "bound_10k": bound(10_000, 5),

@@ -47,24 +47,16 @@ def images(job: Job) -> dict[str, Dataset]:
     return found
 
 
-def density(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
+def density(model: Model, config: Any, state: Any, z: jax.Array, x: jax.Array) -> jax.Array:
     """log N(x; g(z), sigma^2 I): z [B, K], x [B, ...] -> [B], with the model's own fixed variance."""
-
-    def log_likelihood(z: jax.Array, x: jax.Array) -> jax.Array:
-        mean = model.algorithm.decode_standard(config, state, z)
-        return losses.gaussian_log_prob(mean, float(np.log(model.variance)), x)
-
-    return log_likelihood
+    mean = model.algorithm.decode_standard(config, state, z)
+    return losses.gaussian_log_prob(mean, float(np.log(model.variance)), x)
 
 
-def simulation(model: Model, config: Any, state: Any) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """x ~ N(g(z), sigma^2 I): key, z [B, K] -> [B, ...]; what `density` is the density of."""
-
-    def simulate(key: jax.Array, z: jax.Array) -> jax.Array:
-        mean = model.algorithm.decode_standard(config, state, z)
-        return mean + np.sqrt(model.variance) * jax.random.normal(key, mean.shape)
-
-    return simulate
+def simulate(model: Model, config: Any, state: Any, key: jax.Array, z: jax.Array) -> jax.Array:
+    """x ~ N(g(z), sigma^2 I): z [B, K] -> [B, ...]; what `density` is the density of."""
+    mean: jax.Array = model.algorithm.decode_standard(config, state, z)
+    return mean + np.sqrt(model.variance) * jax.random.normal(key, mean.shape)
 
 
 def annealing(job: Job) -> dict[str, Any]:
@@ -98,7 +90,7 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) ->
     ais_error, train_error: standard errors over the images.
     """
     config, state = trained.config(), trained.state(seed)
-    log_p, key = density(model, config, state), jax.random.key(seed)
+    log_p, key = functools.partial(density, model, config, state), jax.random.key(seed)
     name = f"{model.name}-{seed}"
     n_test, n_train, n_made = judged(job)
 
@@ -112,8 +104,8 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) ->
 
     def gap() -> float:
         found = metrics.bdmc_gap(
-            log_p, simulation(model, config, state), jax.random.fold_in(key, 3), latents=model.latents, n=n_made,
-            workdir=job.workdir / f"{name}-bdmc", **annealing(job),
+            log_p, functools.partial(simulate, model, config, state), jax.random.fold_in(key, 3),
+            latents=model.latents, n=n_made, workdir=job.workdir / f"{name}-bdmc", **annealing(job),
         )  # fmt: skip
         return float(np.asarray(found, np.float64).mean())
 

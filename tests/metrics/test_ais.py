@@ -9,6 +9,7 @@ from scipy.special import logsumexp
 from tests.metrics.linear_gaussian import Linear
 from vaegan_jax import logs
 from vaegan_jax.metrics import ais
+from vaegan_jax.metrics.likelihood import as_argument
 
 MODEL = Linear(12, 5, 0.1)
 SMALL = Linear(6, 2, 0.3, B=3)
@@ -64,13 +65,14 @@ def test_only_the_pilots_set_the_steps(key):
     """So that the other chains' transitions are invariant: wherever those are, the steps come out the same."""
     x, betas = jnp.asarray(SMALL.x, jnp.float32), jnp.asarray(ais.schedule(5), jnp.float32)
     z_key, key = jax.random.split(key)
+    density = as_argument(SMALL.log_likelihood)
 
     def steps(z):
-        start = ais._start(SMALL.log_likelihood, x, z, rows=ais.ROWS)
+        start = ais._start(density, x, z, rows=ais.ROWS)
         state = ais._State(start, jnp.full((5, 3), 0.2), jnp.zeros((6, 3)))
         settings = {"pilots": 4, "leapfrogs": 10, "rows": ais.ROWS}
         given = state, betas, jnp.diff(betas), jax.random.clone(key), 0, 4
-        return ais._advance(SMALL.log_likelihood, x, *given, **settings).steps
+        return ais._advance(density, x, *given, **settings).steps
 
     z = jax.random.normal(z_key, (6, 3, 2))
     np.testing.assert_array_equal(steps(z), steps(z.at[4:].add(3.0)))

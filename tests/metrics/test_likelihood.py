@@ -75,6 +75,33 @@ def test_a_proposal_that_misses_the_posterior_is_still_finite(key):
     assert np.isfinite(found).all() and (found < EXACT - 1000).all()
 
 
+@pytest.mark.parametrize(
+    ("how", "programs"), [("positional", 2), ("keywords", 2), ("unhashable", 3), ("Partial", 1), ("closure", 3)]
+)
+def test_one_program_serves_every_state_of_a_model(key, how, programs):
+    """log p(x | z) = scale * shift for all z: each call answers with its own arrays, and what is no array is fixed."""
+
+    def log_p(scale, arrays, z, x, power=1):
+        return jnp.sum(jnp.asarray(scale)) * arrays["shift"] ** power + 0 * (z.sum(axis=1) + x.sum(axis=1))
+
+    def made(scale, shift):
+        arrays = {"shift": jnp.float32(shift)}
+        return {
+            "positional": lambda: functools.partial(log_p, scale, arrays),
+            "keywords": lambda: functools.partial(log_p, scale, arrays, power=1),
+            "unhashable": lambda: functools.partial(log_p, [scale], arrays),
+            "Partial": lambda: jax.tree_util.Partial(log_p, scale, arrays),
+            "closure": lambda: lambda z, x: log_p(scale, arrays, z, x),
+        }[how]()
+
+    x, mean = jnp.zeros((2, 3)), jnp.zeros((2, 1))
+    before = likelihood._add_values._cache_size()
+    for scale, shift in ((2, 3.0), (2, 5.0), (7, 5.0)):
+        terms = likelihood.elbo_terms(made(scale, shift), x, mean, mean, jax.random.clone(key))
+        np.testing.assert_allclose(terms["log_likelihood"], scale * shift, rtol=1e-6)
+    assert likelihood._add_values._cache_size() - before == programs
+
+
 def test_any_weights(key):
     """Against the same draws, one by one: draw i is made with fold_in(key, i)."""
 

@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 from tests.metrics.linear_gaussian import Linear
 from vaegan_jax import hmc
 from vaegan_jax.metrics import posterior
+from vaegan_jax.metrics.likelihood import as_argument
 
 MODEL = Linear(6, 3, 0.3, B=5)
 X = MODEL.x.astype(np.float32)
@@ -29,10 +30,11 @@ def test_the_steps_are_frozen_for_the_second_half(key):
     z_key, key = jax.random.split(key)
     z = jax.random.normal(z_key, (8, 5, 3))
     x, betas = jnp.asarray(X), jnp.ones(10)
-    state = posterior._start(MODEL.log_likelihood, x, z, rows=100), jnp.full(5, 0.4), jnp.zeros((8, 5))
+    density = as_argument(MODEL.log_likelihood)
+    state = posterior._start(density, x, z, rows=100), jnp.full(5, 0.4), jnp.zeros((8, 5))
 
     def steps(end):
-        return posterior._advance(MODEL.log_likelihood, x, state, betas, jax.random.clone(key), 0, end, 5, 4, 100)[1]
+        return posterior._advance(density, x, state, betas, jax.random.clone(key), 0, end, 5, 4, 100)[1]
 
     assert (steps(4) != steps(5)).all()
     np.testing.assert_array_equal(steps(5), steps(10))

@@ -38,7 +38,7 @@ from scipy.special import logsumexp
 
 from vaegan_jax import hmc, logs
 from vaegan_jax.metrics import inputs
-from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
+from vaegan_jax.metrics.likelihood import LogLikelihood, as_argument, check_examples, check_key, check_log_likelihood
 
 # Chains (times examples) that go through the decoder at once, with its gradient: on a CPU, and on an accelerator.
 ROWS, ROWS_ELSEWHERE = 2_000, 10_000
@@ -235,6 +235,7 @@ def _anneal(
     With `replayed`, the steps [T, B] of such a run, it is the reverse run, from posterior samples z [C, B, K].
     """
     warm_key, run_key = jax.random.split(key)
+    log_likelihood = as_argument(log_likelihood)
     start = _start(log_likelihood, x, z, rows=run.rows)
     if not bool(jnp.isfinite(start.log_likelihood).all()):
         raise ValueError(
@@ -277,7 +278,7 @@ class _State(NamedTuple):
     log_weight: jax.Array  # [pilots + C, B]
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="rows")
+@functools.partial(jax.jit, static_argnames="rows")
 def _start(log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, *, rows: int) -> hmc.Chains:
     return hmc.start(hmc.evaluator(log_likelihood, x, rows), z)
 
@@ -290,7 +291,7 @@ def _move(
     return hmc.transition(evaluate, chains, beta, each, key, leapfrogs=leapfrogs)
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("pilots", "leapfrogs", "rows"))
+@functools.partial(jax.jit, static_argnames=("pilots", "leapfrogs", "rows"))
 def _warm(
     log_likelihood: LogLikelihood,
     x: jax.Array,
@@ -316,7 +317,7 @@ def _warm(
     return jax.lax.fori_loop(0, transitions, move, (only, steps))[1]
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("pilots", "leapfrogs", "rows"))
+@functools.partial(jax.jit, static_argnames=("pilots", "leapfrogs", "rows"))
 def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,

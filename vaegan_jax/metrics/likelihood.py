@@ -4,8 +4,9 @@ L_k = log (1/k) sum_i p(x, z_i) / q(z_i | x), z_i ~ q, is a lower bound on log p
 (Burda et al. 2015, eq. 8 and theorem 1). Any k in the memory of one block: the sum is a running log-sum-exp. Draw i
 takes fold_in(key, i), so the block's size changes rounding alone. Shapes: B batch, K latents, k samples.
 
-A callable is compiled once for each shape of its arguments and kept: give the same function for every batch, and a new
-one when the arrays that it holds change. What takes long is reported on stderr (logs.steps).
+A callable is compiled once for each shape of its arguments and kept: give the same function for every batch. Of a
+functools.partial, arrays are arguments of the program: one program serves every seed and every state of a model. What a
+closure holds are constants of its own program. What takes long is reported on stderr (logs.steps).
 """
 
 import dataclasses
@@ -53,7 +54,8 @@ def importance_log_likelihood(
     below 1, a raw key, and a log_likelihood that gives another shape, NaN or +infinity.
     """
     x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
-    value = _bound(_FromProposal(log_likelihood), (x, mean, log_var), key, samples, _draws(block, samples, len(x)))
+    weight = jax.tree_util.Partial(_from_proposal, as_argument(log_likelihood))
+    value = _bound(weight, (x, mean, log_var), key, samples, _draws(block, samples, len(x)))
     return _usable(value, "log_likelihood")
 
 
@@ -74,7 +76,8 @@ def bound_from_weights(
     check_key(key)
     samples, block = inputs.count("samples", samples, 1, _MOST), inputs.count("block", block, 1)
     _check_result("log_weight", jax.eval_shape(log_weight, key, x), len(x))
-    return _usable(_bound(log_weight, (x,), key, samples, _draws(block, samples, len(x))), "log_weight")
+    value = _bound(as_argument(log_weight), (x,), key, samples, _draws(block, samples, len(x)))
+    return _usable(value, "log_weight")
 
 
 def elbo_terms(
@@ -93,7 +96,8 @@ def elbo_terms(
     2013, eq. 7 and appendix B), elbo their difference. Arguments and errors as importance_log_likelihood's.
     """
     x, mean, log_var = _check_proposal(log_likelihood, x, mean, log_var, key, samples, block)
-    reconstruction = _reconstruction(log_likelihood, x, mean, log_var, key, samples, _draws(block, samples, len(x)))
+    given = as_argument(log_likelihood), x, mean, log_var, key
+    reconstruction = _reconstruction(*given, samples, _draws(block, samples, len(x)))
     reconstruction = _usable(reconstruction, "log_likelihood")
     kl = losses.kl_standard_normal(mean, log_var)
     return {"elbo": reconstruction - kl, "log_likelihood": reconstruction, "kl": kl}
@@ -111,17 +115,51 @@ def active_units(mean: Any, threshold: float = 0.01) -> int:
     return int((mean.astype(np.float64).var(axis=0) > threshold).sum())
 
 
+def as_argument(function: Callable[..., Any]) -> jax.tree_util.Partial:
+    """The function as an argument of a jitted one: what a functools.partial holds is traced where it is arrays.
+
+    The rest of it (a config) is part of the program, and so is any other function, with all that it closes over.
+    """
+    if isinstance(function, jax.tree_util.Partial):
+        return function
+    if not isinstance(function, functools.partial):
+        return jax.tree_util.Partial(function)
+    held, names = (*function.args, *function.keywords.values()), tuple(function.keywords)
+    traced = tuple(all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(each)) for each in held)
+    fixed = tuple(None if t else each for t, each in zip(traced, held, strict=True))
+    arrays = tuple(each if t else None for t, each in zip(traced, held, strict=True))
+    rest = _Held(function.func, traced, fixed, names)
+    try:
+        hash(rest)
+    except TypeError:  # a list or a dictionary: of the program as a whole, compiled for this very function
+        return jax.tree_util.Partial(function)
+    return jax.tree_util.Partial(rest, arrays)
+
+
 @dataclasses.dataclass(frozen=True)
-class _FromProposal:
-    """The weight of one draw from a diagonal Gaussian; equal for equal functions, so that it is compiled once."""
+class _Held:
+    """What a functools.partial holds beside arrays: equal for equal ones, so that it is compiled once."""
 
-    log_likelihood: LogLikelihood
+    function: Callable[..., Any]
+    traced: tuple[bool, ...]
+    fixed: tuple[Any, ...]
+    names: tuple[str, ...]  # of the last of them, which are keywords
 
-    def __call__(self, key: jax.Array, x: jax.Array, mean: jax.Array, log_var: jax.Array) -> jax.Array:
-        noise = jax.random.normal(key, mean.shape, mean.dtype)
-        z = mean + jnp.exp(0.5 * log_var) * noise
-        # log p(z) - log q(z | x), without the constants that cancel.
-        return self.log_likelihood(z, x) + 0.5 * (noise**2 + log_var - z**2).sum(axis=1)
+    def __call__(self, arrays: tuple[Any, ...], *more: Any) -> Any:
+        held = [a if t else f for t, a, f in zip(self.traced, arrays, self.fixed, strict=True)]
+        positional = len(held) - len(self.names)
+        keywords = dict(zip(self.names, held[positional:], strict=True))
+        return self.function(*held[:positional], *more, **keywords)
+
+
+def _from_proposal(
+    log_likelihood: LogLikelihood, key: jax.Array, x: jax.Array, mean: jax.Array, log_var: jax.Array
+) -> jax.Array:
+    """The weight of one draw from a diagonal Gaussian."""
+    noise = jax.random.normal(key, mean.shape, mean.dtype)
+    z = mean + jnp.exp(0.5 * log_var) * noise
+    # log p(z) - log q(z | x), without the constants that cancel.
+    return log_likelihood(z, x) + 0.5 * (noise**2 + log_var - z**2).sum(axis=1)
 
 
 def _bound(
@@ -135,7 +173,7 @@ def _bound(
     return jnp.where(top == -jnp.inf, top, top + jnp.log(total) - jnp.log(jnp.float32(samples)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 7))
+@functools.partial(jax.jit, static_argnums=7)
 def _add_weights(
     log_weight: Callable[..., jax.Array],
     given: tuple[jax.Array, ...],
@@ -180,7 +218,7 @@ def _reconstruction(
     return total / samples
 
 
-@functools.partial(jax.jit, static_argnums=(0, 9))
+@functools.partial(jax.jit, static_argnums=9)
 def _add_values(
     log_likelihood: LogLikelihood,
     x: jax.Array,

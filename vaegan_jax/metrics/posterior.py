@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 from vaegan_jax import hmc, logs
 from vaegan_jax.metrics import inputs
 from vaegan_jax.metrics.ais import rows_at_once, schedule
-from vaegan_jax.metrics.likelihood import LogLikelihood, check_examples, check_key, check_log_likelihood
+from vaegan_jax.metrics.likelihood import LogLikelihood, as_argument, check_examples, check_key, check_log_likelihood
 
 LATENTS = 4  # "less than 5 dimensions"
 PARTS = 20  # that the transitions are made in: between two, progress may be reported
@@ -111,6 +111,7 @@ def _samples(
     x = check_examples(x)
     check_key(key)
     check_log_likelihood(log_likelihood, x, latents)
+    log_likelihood = as_argument(log_likelihood)
     start_key, key = jax.random.split(key)
     z = jax.random.normal(start_key, (samples, len(x), latents))
     rising = schedule(transitions // 2)
@@ -138,12 +139,12 @@ def _check_finite(values: jax.Array) -> None:
         )
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames="rows")
+@functools.partial(jax.jit, static_argnames="rows")
 def _start(log_likelihood: LogLikelihood, x: jax.Array, z: jax.Array, *, rows: int) -> hmc.Chains:
     return hmc.start(hmc.evaluator(log_likelihood, x, rows), z)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 8, 9))
+@functools.partial(jax.jit, static_argnums=(8, 9))
 def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,

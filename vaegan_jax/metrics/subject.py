@@ -127,13 +127,12 @@ class Subject:
     def has_likelihood(self) -> bool:
         return hasattr(self.algorithm, "log_likelihood")
 
-    def density(self, z: jax.Array, x: jax.Array) -> jax.Array:
-        """log p(x | z) [B]: the model's own, or N(x; G(z), sigma^2 I). z ~ N(0, I)."""
+    @property
+    def density(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """log p(x | z), z ~ N(0, I) [B, K], x [B, ...] -> [B]: the model's own, or N(x; G(z), sigma^2 I)."""
         if self.has_likelihood:
-            found: jax.Array = self.algorithm.log_likelihood(self.config, self.state, z, x)
-            return found
-        mean = self.algorithm.decode_standard(self.config, self.state, z)
-        return losses.gaussian_log_prob(mean, 2 * math.log(self.ask.sigma or 1), x)
+            return functools.partial(self.algorithm.log_likelihood, self.config, self.state)
+        return functools.partial(_around, self.algorithm, self.config, self.ask.sigma, self.state)
 
     @functools.cached_property
     def targets(self) -> jax.Array:
@@ -156,6 +155,11 @@ class Subject:
         if kind == "bernoulli":
             return f"{kind}, binarised: {self.config.binarize}"
         return f"{kind}, x = byte / 255, not dequantised" if self.data.reference.x.dtype == np.uint8 else kind
+
+
+def _around(algorithm: Any, config: Any, sigma: float | None, state: Any, z: jax.Array, x: jax.Array) -> jax.Array:
+    mean = algorithm.decode_standard(config, state, z)
+    return losses.gaussian_log_prob(mean, 2 * math.log(sigma or 1), x)
 
 
 def as_float(x: np.ndarray) -> np.ndarray:
