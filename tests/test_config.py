@@ -9,8 +9,8 @@ import flax.linen as nn
 import numpy as np
 import pytest
 
+from vaegan_jax import classifier, gan, gmmn, hierarchical, mcem, nets, vae, vaegan, wgan
 from vaegan_jax import config as configs
-from vaegan_jax import gan, gmmn, nets, vae, vaegan, wgan
 from vaegan_jax.optimizer import Optimizer
 
 ALL = [
@@ -21,6 +21,9 @@ ALL = [
     wgan.gradient_penalty(),
     vaegan.Config(),
     gmmn.Config(),
+    mcem.Config(),
+    hierarchical.Config(),
+    classifier.Config(),
 ]
 
 

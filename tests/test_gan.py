@@ -291,9 +291,13 @@ def test_decode_standard_goes_through_the_priors_inverse_cdf(prior):
         gan.decode_standard(one, start, np.zeros((4, K + 1), np.float32))
 
 
-def test_decode_standard_is_one_function_of_each_u_under_batch_statistics(trained):
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+def test_decode_standard_is_one_function_of_each_u_under_batch_statistics(trained, scale):
     """On the block that gives the statistics, which `sample` would normalise by itself, it is that block."""
     one = dataclasses.replace(IMAGES, sampling_statistics="batch")
+    wide = jax.tree.map(lambda leaf: scale * leaf if leaf.ndim > 1 else leaf, trained.generator.params)
+    wide |= {"output": trained.generator.params["output"]}
+    trained = trained.replace(generator=trained.generator.replace(params=wide))
     z_key, _ = jax.random.split(jax.random.key(0))
     z = adversarial.draw_latents(one, z_key, B)
     u = stats.norm.ppf((np.float64(z) + 1) / 2).astype(np.float32)  # its prior is U(-1, 1)
@@ -342,6 +346,18 @@ def test_validate_is_the_discriminator_on_data_and_on_as_many_samples(trained):
     np.testing.assert_allclose(values["d_real"], sigmoid(real), rtol=1e-5)
     np.testing.assert_allclose(values["d_fake"], sigmoid(fake), rtol=1e-5)
     np.testing.assert_allclose(values["wasserstein"], real - fake, rtol=1e-4, atol=1e-6)
+
+
+def test_validate_gives_data_and_samples_the_same_labels(conditional_state):
+    batch, key = vectors() | {"label": jnp.array([0, 3, 1, 2, 2, 0], jnp.int32)}, jax.random.key(3)
+    values = gan.validate(CONDITIONAL, conditional_state, batch, key)
+    label = batch["label"]
+    fake = gan.sample(CONDITIONAL, conditional_state, key, 6, label)
+    expected = [gan.discriminate(CONDITIONAL, conditional_state, x, label)[0] for x in (batch["x"], fake)]
+    np.testing.assert_allclose(values["d_real"], sigmoid(expected[0]), rtol=1e-5)
+    np.testing.assert_allclose(values["d_fake"], sigmoid(expected[1]), rtol=1e-5)
+    others = gan.discriminate(CONDITIONAL, conditional_state, batch["x"], (label + 1) % 4)[0]
+    assert (abs(others - expected[0]) > 1e-3).all()
 
 
 def test_vectors_move_to_the_data():

@@ -132,6 +132,18 @@ def test_it_learns_two_far_modes_and_a_run_is_read_back(tmp_path):
     assert np.abs(again.mean(axis=0) - made.mean(axis=0)).max() < 0.2  # one generator, one law of z
 
 
+def test_validate_sees_images_as_the_nets_do(key):
+    """Under tanh the estimate is of images in [-1, 1], where squared distances are four times those of [0, 1]."""
+    config = dataclasses.replace(TINY, output="tanh")
+    state, x = gmmn.init(config, key, (2, 2, 1)), jax.random.uniform(jax.random.key(1), (6, 2, 2, 1))
+    fake = gmmn.sample(config, state, jax.random.key(2), 6)
+    found = gmmn.validate(config, state, {"x": x}, jax.random.key(2))["squared_mmd"]
+    assert found.shape == (6,)
+    expected = gmmn.squared_mmd(fake, x, tuple(s / 4 for s in config.bandwidths), biased=False)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert abs(found[0] - gmmn.squared_mmd(fake, x, config.bandwidths, biased=False)) > 1e-3
+
+
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [

@@ -86,6 +86,15 @@ def test_it_reaches_the_likelihood_of_a_linear_model_through_fit():
     assert run.metrics["acceptance"][0, -20:].mean() == pytest.approx(0.9, abs=0.05)
 
 
+def test_numbered_data_keep_the_digest_of_what_they_number():
+    """A run's record is of the data set as it is found again, not of its rows."""
+    data = Dataset(np.zeros((4, 3, 3, 1), np.uint8), np.int32([1, 1, 0, 2]), name="mine", split="train[:4]")
+    rows = mcem.numbered(data)
+    np.testing.assert_array_equal(rows.label, range(4))
+    assert rows.sha256 == data.sha256 != Dataset(data.x, rows.label).sha256
+    assert (rows.name, rows.split) == ("mine", "train[:4]")
+
+
 def test_a_batch_without_rows_is_refused(key):
     state = mcem.init(CONFIG, key, (3, 3, 1))
     with pytest.raises(ValueError, match=r"mcem\.numbered"):

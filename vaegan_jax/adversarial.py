@@ -316,19 +316,22 @@ def _check_rows(config: Any, label: jax.Array | None, n: int, *, needed: bool) -
 def _fixed_statistics(config: Any, state: Any) -> dict[str, Any]:
     """The generator's variables for one image at a time: its running statistics, or those of one block of `sample`.
 
-    Linen moves statistics to m old + (1 - m) batch; from old = 0 and from old = 1 follow the batch's, whatever m is.
+    Linen moves statistics to m old + (1 - m) batch: once from 0, and again from there, tell the batch's, whatever m is
+    and however large they are.
     """
     variables = state.generator.variables(averaged=True)
     if config.sampling_statistics == "running":
         return variables
     z, y = _draw_inputs(config, jax.random.key(0), None)
 
-    def moved(old: float) -> Any:
-        start = jax.tree.map(lambda leaf: jnp.full_like(leaf, old), variables["batch_stats"])
-        return generate(config, variables | {"batch_stats": start}, z, y, state.shape, train=True)[1]
+    def moved(old: Any) -> Any:
+        return generate(config, variables | {"batch_stats": old}, z, y, state.shape, train=True)[1]
 
-    batch = jax.tree.map(lambda zero, one: zero / (1 - (one - zero)), moved(0.0), moved(1.0))
-    return variables | {"batch_stats": batch}
+    def batch(once: jax.Array, twice: jax.Array) -> jax.Array:
+        return jnp.where(once == 0, 0.0, once / (2 - twice / jnp.where(once == 0, 1.0, once)))
+
+    once = moved(jax.tree.map(jnp.zeros_like, variables["batch_stats"]))
+    return variables | {"batch_stats": jax.tree.map(batch, once, moved(once))}
 
 
 def decode_standard(config: Any, state: Any, u: jax.Array, label: Any = None) -> jax.Array:

@@ -214,6 +214,39 @@ def test_annealed_likelihood_of_a_gan_takes_the_observation_model_and_goes_on_fr
     assert other.values != row.values and other.split.startswith("train[:50]")
 
 
+def test_a_bernoulli_vaes_gap_is_of_bits_that_it_draws(vae_run, train, monkeypatch):
+    made = []
+    gap = metrics.ais.bdmc_gap
+
+    def seen(density, simulate, key, **settings):
+        z = jnp.broadcast_to(jnp.array([1.0, -2.0, 0.5]), (4000, 3))
+        made.append((simulate(jax.random.key(1), z), z))
+        return gap(density, simulate, key, **settings)
+
+    monkeypatch.setattr(metrics.ais, "bdmc_gap", seen)
+    found = metrics.evaluate(
+        vae_run, metrics=("bdmc",), data=(train, train), network="pixels", examples=4, chains=8, distributions=100,
+        progress=False, seeds=(0,),
+    ).rows[0]  # fmt: skip
+    assert found.metric.startswith("bdmc_gap") and found.split == "simulated" and found.n == 4
+    assert "bernoulli" in found.note and found.values[0] == pytest.approx(0, abs=0.2)
+    ((bits, z),) = made
+    np.testing.assert_array_equal(np.unique(bits), [0, 1])
+    mean = vae.decode(vae_run.config, vae_run.state(0), z[:1])[0]
+    np.testing.assert_allclose(bits.mean(axis=0), mean, atol=0.04)
+
+
+def test_what_has_no_simulation_or_is_told_labels_is_refused(train):
+    few = {"data": (train, train), "network": "pixels", "progress": False}
+    config = dataclasses.replace(VAE, likelihood="gaussian_fixed", binarize="none")
+    run = fit.fit(vae, config, train, steps=1, progress=False)
+    with pytest.raises(ValueError, match="bdmc: examples are simulated of a Bernoulli decoder or with sigma, not of g"):
+        metrics.evaluate(run, metrics=("bdmc",), **few)
+    run = fit.fit(gan, dataclasses.replace(GAN, num_classes=10), train, steps=1, progress=False)
+    with pytest.raises(ValueError, match=r"ais: this vaegan_jax\.gan is told a label"):
+        metrics.evaluate(run, metrics=("ais",), sigma=1.0, **few)
+
+
 def test_every_algorithm_with_a_likelihood_is_judged_by_it(train):
     test = data.load("digits", "test")
     few = {"examples": 2, "draws": 5, "chains": 1, "distributions": 3, "network": "pixels", "progress": False}
@@ -342,6 +375,18 @@ def test_the_script_prints_the_table_and_leaves_json_beside_the_run(workdir, cap
     assert row["mean"] == row["values"][0]
     assert row["sd"] is None
     assert row["statistics"] == "running"
+
+
+def test_what_was_measured_of_another_step_is_dropped(tmp_path):
+    out = tmp_path / "evaluation.json"
+
+    def save(metric, step):
+        about = {"algorithm": "gan", "step": step, "seeds": [0], "data": "digits", "sha256": "0", "key": 0}
+        script._save(about | {"rows": [{"metric": metric}]}, out)
+        return [row["metric"] for row in json.loads(out.read_text())["rows"]]
+
+    assert save("a", 1) == ["a"] and save("b", 1) == ["a", "b"] and save("a", 1) == ["b", "a"]
+    assert save("c", 2) == ["c"]
 
 
 def test_another_files_json_is_kept(workdir, tmp_path, capsys):
