@@ -11,7 +11,7 @@ EXTRAS := test$(shell command -v nvidia-smi > /dev/null && echo ,cuda)
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test lint data bench-install bench bench-scaling bench-metrics evaluate \
-	reproduce report clean $(TRAIN) $(REPRODUCE)
+	reproduce report notebook clean $(TRAIN) $(REPRODUCE)
 
 help: ## This list
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/\1\t\2/' | expand -t 16
@@ -89,6 +89,10 @@ reproduce: $(REPRODUCE) ## All of them (FLAGS='--budget paper' is for a GPU)
 
 report: install ## REPORT.md and the README's table of papers, from the committed results
 	$(BIN)/python -m experiments.reproduce.report
+
+notebook: install ## The article's sample code, mistake by mistake, run anew (minutes)
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[notebook]'
+	$(BIN)/python -m experiments.notebook article
 
 clean: ## Remove the environment, caches and runs
 	rm -rf $(VENV) runs build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
