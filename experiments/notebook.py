@@ -18,16 +18,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=names)
     path = FOLDER / f"{parser.parse_args(argv).name}.ipynb"
     try:
+        import ipykernel  # noqa: F401  (what runs the cells)
         import nbformat
         from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError
+        from nbclient.exceptions import CellExecutionError, DeadKernelError
     except ImportError:
-        print("experiments.notebook: nbclient is not installed: pip install -e '.[notebook]'.", file=sys.stderr)
+        said = "nbclient and ipykernel are not both installed: pip install -e '.[notebook]'."
+        print(f"experiments.notebook: {said}", file=sys.stderr)
         return 1
     notebook: Any = nbformat.read(path, as_version=4)
     try:
         NotebookClient(notebook, timeout=None, record_timing=False).execute()
-    except CellExecutionError as error:
+    except (CellExecutionError, DeadKernelError) as error:
         print(f"experiments.notebook: {path} is as it was, for a cell stopped:\n{error}", file=sys.stderr)
         return 1
     for cell in notebook.cells:

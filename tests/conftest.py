@@ -1,7 +1,7 @@
 """Every test runs with rank promotion refused (it catches `(B, 1) - (B,)`) and with the check of key reuse on."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +38,9 @@ def mnist() -> Callable[[str], Any]:
 
 
 @pytest.fixture(autouse=True)
-def _compiler(request: pytest.FixtureRequest) -> Iterator[None]:
+def _compiler(request: pytest.FixtureRequest) -> None:
     """XLA's optimisations are off, as the suite's time is compilation; on where the compiled program is the subject."""
-    jax.config.update("jax_disable_most_optimizations", request.node.get_closest_marker("optimised") is None)
-    yield
-    jax.config.update("jax_disable_most_optimizations", True)  # for fixtures of a module
+    optimised = request.node.get_closest_marker("optimised") is not None
+    if jax.config.read("jax_disable_most_optimizations") == optimised:
+        jax.clear_caches()  # what jax.jit has compiled it keeps, whatever this flag says then
+        jax.config.update("jax_disable_most_optimizations", not optimised)

@@ -291,10 +291,11 @@ def test_decode_standard_goes_through_the_priors_inverse_cdf(prior):
         gan.decode_standard(one, start, np.zeros((4, K + 1), np.float32))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-def test_decode_standard_is_one_function_of_each_u_under_batch_statistics(trained, scale):
+@pytest.mark.parametrize(("scale", "momentum"), [(1.0, 0.9), (1e4, 0.9), (1.0, 0.0), (1.0, 0.99)])
+def test_decode_standard_is_one_function_of_each_u_under_batch_statistics(trained, scale, momentum):
     """On the block that gives the statistics, which `sample` would normalise by itself, it is that block."""
-    one = dataclasses.replace(IMAGES, sampling_statistics="batch")
+    net = dataclasses.replace(IMAGES.generator, norm_momentum=momentum)
+    one = dataclasses.replace(IMAGES, sampling_statistics="batch", generator=net)
     wide = jax.tree.map(lambda leaf: scale * leaf if leaf.ndim > 1 else leaf, trained.generator.params)
     wide |= {"output": trained.generator.params["output"]}
     trained = trained.replace(generator=trained.generator.replace(params=wide))

@@ -316,8 +316,8 @@ def _check_rows(config: Any, label: jax.Array | None, n: int, *, needed: bool) -
 def _fixed_statistics(config: Any, state: Any) -> dict[str, Any]:
     """The generator's variables for one image at a time: its running statistics, or those of one block of `sample`.
 
-    Linen moves statistics to m old + (1 - m) batch: once from 0, and again from there, tell the batch's, whatever m is
-    and however large they are.
+    Linen moves statistics to m old + (1 - m) b, where b is the batch's: from 0 to a = (1 - m) b, and from there to
+    c = (1 - m) (1 + m) b. So b = a / (2 - c / a) for any m below 1, to rounding over 1 - m.
     """
     variables = state.generator.variables(averaged=True)
     if config.sampling_statistics == "running":

@@ -94,7 +94,8 @@ def run(job: Job, tag: str) -> Outcome:
     found_data, found_centres = mixture.make(jax.random.key(0), job.choose(2_000, 100_000, 100_000))
     points, centres = np.asarray(found_data), np.asarray(found_centres)
     data = Dataset(points, name=mixture.name, split=f"{len(points)} draws")
-    total, every = steps(job.budget), max(1, steps(job.budget) // 20)
+    total = steps(job.budget)
+    every = max(1, total // job.choose(4, 20, 20))
 
     def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
         return measure(np.asarray(gan.sample(config, state, key, SAMPLES)), centres, mixture.sd)

@@ -90,7 +90,8 @@ def linear_vae(job: Job) -> Outcome:
     steps = job.choose(40, 20_000, 60_000)
     adam = Optimizer(rule="adam", learning_rate=2e-3, linear_from=steps // 4, linear_to=steps)
     config = dataclasses.replace(linear_config(float(model.noise_variance)), optimizer=adam)
-    trained = job.fit("linear", vae, config, train, steps=steps, validation=test, checkpoint_every=max(1, steps // 20))
+    every = max(1, steps // job.choose(4, 20, 20))
+    trained = job.fit("linear", vae, config, train, steps=steps, validation=test, checkpoint_every=every)
     at, elbo = trained.curve("validation_elbo")
     gap = best - elbo
 

@@ -76,7 +76,7 @@ def test_a_proposal_that_misses_the_posterior_is_still_finite(key):
 
 
 @pytest.mark.parametrize(
-    ("how", "programs"), [("positional", 2), ("keywords", 2), ("unhashable", 3), ("Partial", 1), ("closure", 3)]
+    ("how", "programs"), [("positional", 2), ("keywords", 2), ("unhashable", 3), ("Partial", 2), ("closure", 3)]
 )
 def test_one_program_serves_every_state_of_a_model(key, how, programs):
     """log p(x | z) = scale * shift for all z: each call answers with its own arrays, and what is no array is fixed."""

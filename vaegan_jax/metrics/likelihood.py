@@ -116,22 +116,20 @@ def active_units(mean: Any, threshold: float = 0.01) -> int:
 
 
 def as_argument(function: Callable[..., Any]) -> jax.tree_util.Partial:
-    """The function as an argument of a jitted one: what a functools.partial holds is traced where it is arrays.
+    """The function as an argument of a jitted one: what a functools.partial holds is traced where it is JAX's arrays.
 
     The rest of it (a config) is part of the program, and so is any other function, with all that it closes over.
     """
-    if isinstance(function, jax.tree_util.Partial):
-        return function
     if not isinstance(function, functools.partial):
         return jax.tree_util.Partial(function)
     held, names = (*function.args, *function.keywords.values()), tuple(function.keywords)
-    traced = tuple(all(isinstance(leaf, jax.Array | np.ndarray) for leaf in jax.tree.leaves(each)) for each in held)
+    traced = tuple(all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(each)) for each in held)
     fixed = tuple(None if t else each for t, each in zip(traced, held, strict=True))
     arrays = tuple(each if t else None for t, each in zip(traced, held, strict=True))
     rest = _Held(function.func, traced, fixed, names)
     try:
         hash(rest)
-    except TypeError:  # a list or a dictionary: of the program as a whole, compiled for this very function
+    except TypeError:  # a list, or NumPy's arrays: compiled for this very function, which may use their values
         return jax.tree_util.Partial(function)
     return jax.tree_util.Partial(rest, arrays)
 

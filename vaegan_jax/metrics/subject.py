@@ -132,7 +132,8 @@ class Subject:
         """log p(x | z), z ~ N(0, I) [B, K], x [B, ...] -> [B]: the model's own, or N(x; G(z), sigma^2 I)."""
         if self.has_likelihood:
             return functools.partial(self.algorithm.log_likelihood, self.config, self.state)
-        return functools.partial(_around, self.algorithm, self.config, self.ask.sigma, self.state)
+        # Where sigma is missing, `_check` has refused what asks for a density.
+        return functools.partial(_around, self.algorithm, self.config, self.ask.sigma or 1.0, self.state)
 
     @functools.cached_property
     def targets(self) -> jax.Array:
@@ -157,9 +158,9 @@ class Subject:
         return f"{kind}, x = byte / 255, not dequantised" if self.data.reference.x.dtype == np.uint8 else kind
 
 
-def _around(algorithm: Any, config: Any, sigma: float | None, state: Any, z: jax.Array, x: jax.Array) -> jax.Array:
-    mean = algorithm.decode_standard(config, state, z)
-    return losses.gaussian_log_prob(mean, 2 * math.log(sigma or 1), x)
+def _around(algorithm: Any, config: Any, sigma: float, state: Any, z: jax.Array, x: jax.Array) -> jax.Array:
+    """log N(x; G(z), sigma^2 I): [B], nats."""
+    return losses.gaussian_log_prob(algorithm.decode_standard(config, state, z), 2 * math.log(sigma), x)
 
 
 def as_float(x: np.ndarray) -> np.ndarray:
