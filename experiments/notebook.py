@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent / "notebooks"
+INSTALL = "pip install -e '.[notebook]'"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -18,17 +19,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("name", choices=names)
     path = FOLDER / f"{parser.parse_args(argv).name}.ipynb"
     try:
-        import ipykernel  # noqa: F401  (what runs the cells)
         import nbformat
+        from jupyter_client.kernelspec import NoSuchKernel
         from nbclient import NotebookClient
         from nbclient.exceptions import CellExecutionError, DeadKernelError
     except ImportError:
-        said = "nbclient and ipykernel are not both installed: pip install -e '.[notebook]'."
-        print(f"experiments.notebook: {said}", file=sys.stderr)
+        print(f"experiments.notebook: nbclient is not installed: {INSTALL}", file=sys.stderr)
         return 1
     notebook: Any = nbformat.read(path, as_version=4)
     try:
         NotebookClient(notebook, timeout=None, record_timing=False).execute()
+    except NoSuchKernel:
+        print(f"experiments.notebook: ipykernel is not installed: {INSTALL}", file=sys.stderr)
+        return 1
     except (CellExecutionError, DeadKernelError) as error:
         print(f"experiments.notebook: {path} is as it was, for a cell stopped:\n{error}", file=sys.stderr)
         return 1

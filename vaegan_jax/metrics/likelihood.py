@@ -5,8 +5,8 @@ L_k = log (1/k) sum_i p(x, z_i) / q(z_i | x), z_i ~ q, is a lower bound on log p
 takes fold_in(key, i), so the block's size changes rounding alone. Shapes: B batch, K latents, k samples.
 
 A callable is compiled once for each shape of its arguments and kept: give the same function for every batch. Of a
-functools.partial, arrays are arguments of the program: one program serves every seed and every state of a model. What a
-closure holds are constants of its own program. What takes long is reported on stderr (logs.steps).
+functools.partial, JAX's arrays are arguments of the program: one program serves every seed and state of a model. What
+a closure holds are constants of its own program. What takes long is reported on stderr (logs.steps).
 """
 
 import dataclasses
