@@ -69,7 +69,7 @@ def test_only_the_pilots_set_the_steps(key):
 
     def steps(z):
         start = ais._start(density, x, z, rows=ais.ROWS)
-        state = ais._State(start, jnp.full((5, 3), 0.2), jnp.zeros((6, 3)))
+        state = ais.State(start, jnp.full((5, 3), 0.2), jnp.zeros((6, 3)))
         settings = {"pilots": 4, "leapfrogs": 10, "rows": ais.ROWS}
         given = state, betas, jnp.diff(betas), jax.random.clone(key), 0, 4
         return ais._advance(density, x, *given, **settings).steps

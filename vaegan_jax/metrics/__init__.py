@@ -16,7 +16,7 @@ spectrum     power of spatial frequencies: how blurred images are
 birthday     pairs of samples that are alike, and the number of different ones that their frequency tells
 evaluation   all of it for one model
 subject measures    one seed's model, its samples and features; what `evaluate` can ask of it
-distances inputs    below them: nearest neighbours in blocks, checks
+distances inputs annealed    below them: nearest neighbours in blocks, checks, AIS's chains and their file
 """
 
 import importlib

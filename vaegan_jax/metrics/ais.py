@@ -25,11 +25,9 @@ goes on.
 
 import dataclasses
 import functools
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +36,7 @@ from scipy.special import logsumexp
 
 from vaegan_jax import hmc, logs
 from vaegan_jax.metrics import inputs
+from vaegan_jax.metrics.annealed import File, State
 from vaegan_jax.metrics.likelihood import LogLikelihood, as_argument, check_examples, check_key, check_log_likelihood
 
 # Chains (times examples) that go through the decoder at once, with its gradient: on a CPU, and on an accelerator.
@@ -229,7 +228,7 @@ def _anneal(
     key: jax.Array,
     name: str,
     replayed: jax.Array | None = None,
-) -> "_State":
+) -> State:
     """The state after all distributions, forward from draws of the prior z [pilots + C, B, K].
 
     With `replayed`, the steps [T, B] of such a run, it is the reverse run, from posterior samples z [C, B, K].
@@ -242,7 +241,9 @@ def _anneal(
             "log_likelihood is NaN or infinite at a starting point of the chains: it must be finite wherever z is; "
             "check the model's parameters, and that x lies in the range that it models."
         )
-    file = None if run.workdir is None else _File.of(Path(run.workdir) / f"{name}.npz", run, x, z, key, start, replayed)
+    settings = np.array([run.distributions, run.pilots, run.leapfrogs, run.warmup, run.step])
+    parts = [x, z, jax.random.key_data(key), settings, *([] if replayed is None else [replayed])]
+    file = None if run.workdir is None else File.of(Path(run.workdir) / f"{name}.npz", parts, start)
     betas = schedule(run.distributions)
     temperatures = jnp.asarray(betas, jnp.float32)
     increments = jnp.asarray(np.diff(betas), jnp.float32)  # the differences in float64: they are small
@@ -257,7 +258,7 @@ def _anneal(
             first = jnp.full(len(x), run.step, jnp.float32)
             first = _warm(log_likelihood, x, start, first, temperatures[1], warm_key, run.warmup, **fixed)
             steps = jnp.zeros((len(betas), len(x))).at[0].set(first)
-        index, state = 0, _State(start, steps, jnp.zeros(z.shape[:2]))
+        index, state = 0, State(start, steps, jnp.zeros(z.shape[:2]))
     total = len(increments)
     starts = range(index, total, run.block)
     with logs.quiet(not run.progress):
@@ -268,14 +269,6 @@ def _anneal(
             if file:
                 file.write(end, state)
     return state
-
-
-class _State(NamedTuple):
-    """All that changes from one distribution to the next."""
-
-    chains: hmc.Chains  # [pilots + C, B, ...], without pilots in reverse
-    steps: jax.Array  # [T, B]: those of the transitions so far, and of the next one; all of them in reverse
-    log_weight: jax.Array  # [pilots + C, B]
 
 
 @functools.partial(jax.jit, static_argnames="rows")
@@ -321,7 +314,7 @@ def _warm(
 def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,
-    state: _State,
+    state: State,
     betas: jax.Array,
     increments: jax.Array,
     key: jax.Array,
@@ -331,7 +324,7 @@ def _advance(
     pilots: int,
     leapfrogs: int,
     rows: int,
-) -> _State:
+) -> State:
     """The state after the increments first..end-1; their bounds are traced, so that one program serves all blocks.
 
     Without pilots in reverse: from the last increment on, what the forward run did undone. (An HMC transition is its
@@ -339,74 +332,15 @@ def _advance(
     """
     evaluate = hmc.evaluator(log_likelihood, x, rows)
 
-    def forward(t: jax.Array, state: _State) -> _State:
+    def forward(t: jax.Array, state: State) -> State:
         log_weight = state.log_weight + increments[t] * state.chains.log_likelihood
         chains = _move(evaluate, state.chains, state.steps[t], betas[t + 1], jax.random.fold_in(key, t), leapfrogs)
         adapted = hmc.adapt(state.steps[t], chains.acceptance[:pilots].mean(axis=0))
-        return _State(chains, state.steps.at[t + 1].set(adapted), log_weight)
+        return State(chains, state.steps.at[t + 1].set(adapted), log_weight)
 
-    def reverse(done: jax.Array, state: _State) -> _State:
+    def reverse(done: jax.Array, state: State) -> State:
         t = len(increments) - 1 - done
         chains = _move(evaluate, state.chains, state.steps[t], betas[t + 1], jax.random.fold_in(key, t), leapfrogs)
-        return _State(chains, state.steps, state.log_weight + increments[t] * chains.log_likelihood)
+        return State(chains, state.steps, state.log_weight + increments[t] * chains.log_likelihood)
 
     return jax.lax.fori_loop(first, end, forward if pilots else reverse, state)
-
-
-@dataclasses.dataclass(frozen=True)
-class _File:
-    """The chains' state between blocks, written atomically; it knows the problem that it belongs to."""
-
-    path: Path
-    digest: str  # of x, the key, the starts, the steps replayed and the settings that change values
-    probe: np.ndarray  # log p(x | z) at the starts: another decoder gives other numbers
-
-    @classmethod
-    def of(
-        cls,
-        path: Path,
-        run: _Run,
-        x: jax.Array,
-        z: jax.Array,
-        key: jax.Array,
-        start: hmc.Chains,
-        replayed: jax.Array | None,
-    ) -> "_File":
-        settings = np.array([run.distributions, run.pilots, run.leapfrogs, run.warmup, run.step])
-        parts = [x, z, jax.random.key_data(key), settings, *([] if replayed is None else [replayed])]
-        digest = hashlib.sha256()
-        for part in parts:
-            array = np.ascontiguousarray(part)
-            digest.update(f"{array.dtype}{array.shape}".encode() + array.tobytes())
-        return cls(path, digest.hexdigest(), np.asarray(start.log_likelihood))
-
-    def read(self) -> tuple[int, _State] | None:
-        """(increments done, state), or None where there is no file."""
-        if not self.path.exists():
-            return None
-        try:
-            with np.load(self.path, allow_pickle=False) as held:
-                saved = dict(held)
-            digest, probe = str(saved["digest"]), saved["probe"]
-            chains = hmc.Chains(*(jnp.asarray(saved[field]) for field in hmc.Chains._fields))
-            state = _State(chains, jnp.asarray(saved["steps"]), jnp.asarray(saved["log_weight"]))
-            index = int(saved["index"])
-        except Exception as error:  # whatever a damaged archive raises
-            raise ValueError(f"{self.path} cannot be read ({error}): remove it to start again.") from error
-        # Another machine rounds otherwise; another decoder, even one training step away, differs by more.
-        same = digest == self.digest and np.allclose(probe, self.probe, rtol=2e-5, atol=2e-5)
-        if not same:
-            what = "another decoder" if digest == self.digest else "other examples, another key or other settings"
-            raise ValueError(f"{self.path} holds a run of {what}: give another workdir, or remove the file.")
-        return index, state
-
-    def write(self, index: int, state: _State) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        held = state.chains._asdict() | {"steps": state.steps, "log_weight": state.log_weight, "probe": self.probe}
-        arrays: dict[str, Any] = {name: np.asarray(value) for name, value in held.items()}
-        aside = self.path.with_name(self.path.name + ".aside")
-        with open(aside, "wb") as file:
-            np.savez(file, digest=np.array(self.digest), index=np.array(index), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self.path)
