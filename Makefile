@@ -56,7 +56,7 @@ ifneq ($(filter bench,$(MAKECMDGOALS)),)
 CHIP_PYTHON := $(shell $(PYTHON) -c 'import flax, jax, optax, orbax.checkpoint, sys; sys.exit(jax.default_backend() == "cpu")' 2> /dev/null \
 	&& echo $(PYTHON))
 endif
-bench: $(if $(CHIP_PYTHON),,bench-install) ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (60 minutes)
+bench: $(if $(CHIP_PYTHON),,bench-install) ## Our steps timed in turn with PyTorch, flax.linen, NumPyro, pythae (65 minutes)
 	$(or $(CHIP_PYTHON),$(BIN)/python) -m experiments.bench $(FLAGS)
 	$(or $(CHIP_PYTHON),$(BIN)/python) -m experiments.bench.table
 
@@ -72,9 +72,9 @@ evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir ru
 
 reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
 reproduce-vae: ## Kingma and Welling: figures 2 to 5, variances of gradients (3 hours; --data-dir: your Frey faces)
-reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (some 4 hours; FLAGS='--parts ceilings' takes a part)
-reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines undone, arithmetic (some 4 hours)
-reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 10 minutes)
+reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (90 minutes; FLAGS='--parts ceilings' takes a part)
+reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines undone, arithmetic (some 9 hours)
+reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 18 minutes)
 reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST: VAE, VAE with Dis_l, VAE/GAN, GAN (some 4 hours)
 reproduce-iwae: ## Burda et al.: tables 1 and 2, one and two layers, k = 1, 5, 50, active units (some 4 hours)
 reproduce-likelihood: ## Wu et al.: VAEs and GANs by annealed importance sampling, and what Parzen windows say (some 6 hours)

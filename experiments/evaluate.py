@@ -4,7 +4,8 @@ python -m experiments.evaluate --workdir runs/x --metrics frechet,kernel,pr,dc,p
 
 metrics: frechet, frechet_infinity, kernel, inception, pr (precision and recall), dc (density and coverage), prd,
 classes, modes (of ring and grid), parzen, memory, likelihood (importance weighted, an encoder's), ais (any decoder's; a
-GAN's needs --sigma), bdmc (the gap of ais on simulated data). The file keeps what was measured before of the same step.
+GAN's needs --sigma), bdmc (the gap of ais on simulated data). The file keeps what was measured before of the
+same step, seeds, data and key.
 """
 
 import argparse

@@ -16,8 +16,8 @@ from vaegan_jax.fit import Run
 def draw(run: Run, data: Dataset, folder: Path, *, n: int = 100) -> list[Path]:
     """Writes what this run's algorithm and data allow, for its first seed, and returns the files.
 
-    samples.png always; for images also interpolation.png, reconstructions.png where there is an encoder and
-    manifold.png with 2 latents; curves.png of every metric once there are two lines of them.
+    samples.png always; for images also reconstructions.png where there is an encoder and, without labels,
+    interpolation.png, and manifold.png with 2 latents; curves.png of every metric once there are two lines of them.
     """
     algorithm, config, state = run.algorithm, run.config, run.state(run.seeds[0])
     folder.mkdir(parents=True, exist_ok=True)

@@ -89,7 +89,8 @@ def fit(
             checkpoints and at the steps in evaluate_at.
         initial_states: states with a leading axis S, in place of algorithm.init; copied, so the caller's stay.
         evaluate: evaluate(config, state, key, step) -> dict of numbers, run at the steps in `evaluate_at` for each
-            seed, and logged; not at steps that a run has passed before it goes on.
+            seed, and logged; not at steps that a run has passed before it goes on. Its names are new ones: neither of
+            a metric of training nor validation_<name>. Its numbers are finite.
         log_every: metrics.jsonl and Run.metrics get the mean of each metric over the steps since the line before.
             Checkpoints and evaluations end such a window too.
         checkpoint_every: None is at the end only.
@@ -98,8 +99,8 @@ def fit(
         write: functions (step, metrics) such as logs.tensorboard(...), called with every line of the first seed.
 
     Raises:
-        ValueError: arguments that do not fit, a workdir of another run.
-        Diverged: a metric or a state is NaN or infinite; names step, seed and metric.
+        ValueError: arguments that do not fit, a workdir of another run, what `evaluate` returned.
+        Diverged: a metric, a state or a number of `evaluate` is NaN or infinite; names step, seed and metric.
     """
     _check_algorithm(algorithm, config)
     data = _dataset(dataset)

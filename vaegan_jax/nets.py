@@ -292,9 +292,9 @@ class ConvGenerator(_Net):
     """DCGAN's generator: fully connected layers, then 5x5 fractionally strided convolutions, each doubling the size.
 
     channels[0] maps at shape / 2^len(channels), the following after each doubling, the image's own channels last. The
-    defaults are Radford et al. 2015's MNIST nets (released code): fc 1024, fc 7*7*128, up to 64, up to 1; no biases
-    under batch normalisation, and norm_affine=False there: no gain, no shift. 64x64: channels=(1024, 512, 256, 128),
-    hidden=() as in figure 1.
+    defaults are Radford et al. 2015's MNIST nets: fc 1024, fc 7*7*128, up to 64, up to 1; no biases under batch
+    normalisation. The released code has norm_affine=False (no gain, no shift) and norm_epsilon=1e-8 too. 64x64:
+    channels=(1024, 512, 256, 128), hidden=() as in figure 1.
     """
 
     channels: tuple[int, ...] = (128, 64)
@@ -349,7 +349,7 @@ class ConvGenerator(_Net):
 class ConvDiscriminator(_Net):
     """DCGAN's discriminator: 5x5 strided convolutions, leaky ReLU, no batch normalisation on the first; one logit.
 
-    The defaults are Radford et al. 2015's MNIST nets (released code). Layers: input; conv0, ... and hidden0, ... are a
+    The defaults are Radford et al. 2015's MNIST nets, norm_affine and norm_epsilon as in ConvGenerator. Layers: input; conv0, ... and hidden0, ... are a
     layer's raw output, before its normalisation (what Larsen et al.'s code compares); conv0_activation, ... come after.
     """
 

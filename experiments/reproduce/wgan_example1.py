@@ -180,7 +180,7 @@ def _steps(budget: str) -> int:
 
 
 def _says(budget: str) -> str:
-    time = {"smoke": "half a minute", "cpu": "10 minutes", "paper": "minutes"}[budget]
+    time = {"smoke": "half a minute", "cpu": "17 minutes", "paper": "minutes"}[budget]
     return (
         f"exact distances at {len(GRID)} thetas; two critics and a discriminator at {len(THETAS)} thetas, "
         f"{_steps(budget):,} steps of {BATCH}; {time}"

@@ -5,6 +5,7 @@ ais          log p(x) by annealed importance sampling, and how far off it is
 posterior    log p(x) from samples of the posterior, for a few latents
 parzen       log-likelihood under a Parzen window of samples
 features     an own classifier, whose features and class probabilities the distances below are taken in
+inception    the network of the published FID, from a file of its weights
 frechet      Frechet distance (FID), its statistics on disk, its limit for many samples
 kernel       kernel distance (KID)
 score        inception score

@@ -51,9 +51,9 @@ def duplicates(samples: ArrayLike, n: int | None = None, *, candidates: int = 20
 
 
 def collisions(samples: ArrayLike, batch: int, threshold: float, *, batches: int = 100, seed: int = 0) -> Collisions:
-    """The share of `batches` batches, each drawn by the seed from samples [N, ...] without replacement, with a pair
+    """How often a batch drawn from samples [N, ...] has a pair at a distance of at most `threshold` (0: equal ones).
 
-    at a distance of at most `threshold` (0: equal ones only). Batches overlap unless N is well above batch * batches.
+    Each of the `batches` is drawn by the seed without replacement; they overlap unless N is well above batch * batches.
     Raises ValueError for a batch out of range, a negative threshold, another dtype, NaN.
     """
     rows = inputs.rows("samples", samples, least=2)

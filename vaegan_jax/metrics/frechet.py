@@ -54,10 +54,10 @@ class Extrapolation:
 
 
 def frechet_distance(a: ArrayLike, b: ArrayLike) -> float:
-    """Squared Frechet distance between features a [N, D] and b [M, D] of one network; at least 0, not finite-sample
+    """Squared Frechet distance between features a [N, D] and b [M, D] of one network, at least 0.
 
-    corrected: between N and M draws of one law it is about (1 / N + 1 / M) times a constant. Under 2,048 examples that
-    is most of it, and a UserWarning says so.
+    It is not corrected for its bias: between N and M draws of one law it is about (1 / N + 1 / M) times a constant.
+    Under 2,048 examples that is most of it, and a UserWarning says so.
 
     Raises ValueError for fewer than 2 examples, unequal widths, a dtype that is not floating, NaN.
     """

@@ -26,10 +26,11 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> tuple[floa
 
 
 def density_coverage(real: ArrayLike, fake: ArrayLike, k: int = 5) -> tuple[float, float]:
-    """(density, coverage): real balls around a fake over k, at least 0 and 1 if the sets are of one law; and the
+    """(density, coverage) of fakes [M, D] among real [N, D]. Naeem et al. 2020, eqs. 3 and 4.
 
-    share of real balls that hold a fake, in [0, 1]. Naeem et al. 2020, eqs. 3 and 4. Of one law, the expected
-    coverage is `expected_coverage(N, M, k)`, not 1. An outlier among the fakes harms neither.
+    Density is the mean number of real balls around a fake over k: at least 0, and 1 if the sets are of one law.
+    Coverage is the share of real balls that hold a fake, in [0, 1]; of one law its expectation is
+    `expected_coverage(N, M, k)`, not 1. An outlier among the fakes harms neither.
 
     Raises ValueError as `precision_recall`, but one fake is enough.
     """
