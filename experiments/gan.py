@@ -6,7 +6,8 @@ python -m experiments.gan --dataset ring                    eight Gaussians: MLP
 
 Time: about 21 ms a step on two cores; `cpu` (30,000 steps, 60 epochs) 11 minutes, `paper` (500 epochs) 90 minutes.
 Expected: D nearly wins from step 1,000 to 2,000, then D(x) and D(G(z)) come back towards 1/2; of the seeds 0 to 5,
-seed 0 is lost and seed 3 had not come back by step 3,500, so the default is 1. The paper's Parzen estimate is 225 +- 2 nats.
+seed 0 is lost and seed 3 had not come back by step 3,500, so the default is 1. The paper's Parzen estimate is 225 +- 2
+nats.
 """
 
 import sys

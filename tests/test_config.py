@@ -11,6 +11,7 @@ import pytest
 
 from vaegan_jax import classifier, gan, gmmn, hierarchical, mcem, nets, vae, vaegan, wgan
 from vaegan_jax import config as configs
+from vaegan_jax.data import fetch, splits
 from vaegan_jax.optimizer import Optimizer
 
 ALL = [
@@ -66,6 +67,28 @@ def test_a_description_is_the_same_in_every_process_and_tells_functions_apart():
     assert len(set(described)) == 6 and all("opaque" in one for one in described)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        *ALL,
+        gan.pacgan(),
+        gan.dcgan(),
+        *(module.vectors(8) for module in (vae, gan, wgan, vaegan, gmmn, mcem, classifier)),
+    ],
+    ids=lambda c: type(c).__module__,
+)
+def test_no_example_is_trained_on_and_judged_by(config):
+    """Training on train + test was found in a popular repository."""
+    sizes = {"train": 60_000, "test": 10_000}
+    rows = [
+        {(part[0], i) for part in splits.parse(split) for i in range(*splits.bounds(part, sizes[part[0]], "mnist"))}
+        for split in config.splits
+    ]
+    train, validation, test = rows
+    assert len(train) >= 50_000 and test == {("test", i) for i in range(10_000)}
+    assert not train & validation and not train & test and not validation & test
+
+
 def test_numpys_numbers_are_numbers():
     config = vae.Config(latents=np.int64(3), beta=np.float64(0.5))
     assert configs.from_json(json.loads(json.dumps(configs.to_json(config)))) == config
@@ -75,6 +98,23 @@ def test_numpys_numbers_are_numbers():
 def test_a_file_cannot_name_other_code(name):
     with pytest.raises(ValueError, match="The stored config names"):
         configs.from_json({"function": name})
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"type": "vaegan_jax.data.fetch.run_client", "command": ["true"], "folder": "."},
+        {"type": "vaegan_jax.vae.vectors", "dim": 3},
+        {"type": "vaegan_jax.vae.dataclasses"},
+        {"latents": 3},
+    ],
+    ids=lambda stored: str(stored.get("type")),
+)
+def test_a_file_makes_configs_and_nothing_else(stored, monkeypatch):
+    monkeypatch.setattr(vae, "vectors", lambda dim: pytest.fail("called"))
+    monkeypatch.setattr(fetch, "run_client", lambda **_: pytest.fail("called"))
+    with pytest.raises(ValueError, match="The stored config"):
+        configs.from_json(stored)
 
 
 def test_an_unknown_field_is_one_sentence():
@@ -121,6 +161,16 @@ def test_a_choice_that_does_not_exist_is_refused_with_those_that_do(config, chan
         (wgan.gradient_penalty(), {"gradient_penalty": -1.0}),
         (vaegan.Config(), {"margin": -0.1}),
         (gan.Config(), {"bias_margin": 0.0}),
+        (vae.Config(), {"latents": 2.5}),
+        (vae.Config(), {"batch_size": 50.0}),
+        (vae.Config(), {"samples": True}),
+        (vae.Config(), {"beta": float("nan")}),
+        (wgan.Config(), {"clip": float("nan")}),
+        (vaegan.Config(), {"margin": float("nan")}),  # both comparisons with it are false: no balance
+        (gan.Config(), {"ema_decay": "0.9"}),
+        (gmmn.Config(), {"bandwidths": [1.0, 2.0]}),  # not hashable, so no static argument
+        (hierarchical.Config(), {"latents": [100, 50]}),
+        (Optimizer(), {"eps": float("inf")}),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(config, change):

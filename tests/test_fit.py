@@ -182,6 +182,32 @@ def test_validate_averages_over_all_examples_in_blocks(digits):
     np.testing.assert_allclose(means[1]["kl"], kl.mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("module", "config", "data", "says"),
+    [
+        (gan, gan.Config(num_classes=3), data.Dataset(np.zeros((9, 8, 8, 1), np.uint8)), "has no labels"),
+        (
+            gan,
+            gan.Config(num_classes=3),
+            data.Dataset(np.zeros((9, 8, 8, 1), np.uint8), np.arange(9)),
+            "go from 0 to 8",
+        ),
+        (vae, SMALL, np.full((9, 4), 2.0), "goes from 2 to 2"),
+        (vae, SMALL, np.zeros((0, 8, 8, 1), np.uint8), "is empty"),
+    ],
+    ids=["unlabelled", "classes", "range", "empty"],
+)
+def test_what_cannot_be_judged_is_refused(module, config, data, says):
+    """Inside the compiled `validate` labels have no values: one outside the classes would be no class at all."""
+    with pytest.raises(ValueError, match=says):
+        fit.validate(module, config, None, data)
+
+
+def test_blocks_are_counted(digits):
+    with pytest.raises(ValueError, match="block is 0: give"):
+        fit.validate(vae, SMALL, None, digits, block=0)
+
+
 def test_writers_get_every_line_of_the_first_seed():
     module, config = recorder()
     lines = []

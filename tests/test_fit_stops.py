@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.recorder import NUMBERS, SMALL, recorder
-from vaegan_jax import checkpoint, data, fit, gan, logs, nets, vae
+from vaegan_jax import checkpoint, data, fit, gan, logs, nets, vae, workdir
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +109,10 @@ def test_a_run_from_before_a_field_existed_goes_on_at_its_default(digits, tmp_pa
     [
         ({"steps": -1}, "steps is -1"),
         ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (0.5, 1)}, r"seeds is \(0\.5, 1\): give whole numbers"),
+        ({"seeds": "12"}, "seeds is '12': give whole numbers"),
+        ({"batch_size": 50.0}, r"batch_size is 50\.0: give a whole number"),
+        ({"evaluate": lambda *_: {}, "evaluate_at": (1.0,)}, "give whole steps"),
         ({"seeds": ()}, "at least one"),
         ({"batch_size": 10_000}, "1541 examples"),
         ({"log_every": 0}, "log_every is 0"),
@@ -158,6 +162,34 @@ def test_a_folder_without_a_checkpoint_is_anothers_to_take(tmp_path):
     module, config = recorder()
     fit.fit(module, config, NUMBERS, steps=4, seeds=(5,), log_every=1, workdir=tmp_path, progress=False)
     assert [line["step"] for line in logs.read(tmp_path / "metrics.jsonl")] == [1, 2, 3, 4]
+    assert json.loads((tmp_path / "config.json").read_text())["seeds"] == [5]
+
+
+@pytest.mark.parametrize("content", [b'{"hidden_size": 768}', b"[1]", b"\xff\xfe{}"], ids=["model", "list", "bytes"])
+def test_another_programs_folder_is_left_as_it_is(content, tmp_path):
+    """Else a run in the wrong place would replace its config.json and cut its metrics.jsonl."""
+    (tmp_path / "config.json").write_bytes(content)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 7}\n')
+    module, config = recorder()
+    with pytest.raises(ValueError, match=r"config\.json is (of no run|damaged)"):
+        fit.fit(module, config, NUMBERS, steps=2, workdir=tmp_path, progress=False)
+    assert (tmp_path / "config.json").read_bytes() == content
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 7}\n'
+
+
+def test_a_folder_that_another_run_took_in_between_is_refused(tmp_path, monkeypatch):
+    """The other one ended after this one had looked, and before it held the lock."""
+    module, config = recorder()
+    lock = workdir._lock
+
+    def late(folder):
+        monkeypatch.setattr(workdir, "_lock", lock)
+        fit.fit(module, config, NUMBERS, steps=2, seeds=(5,), workdir=folder, progress=False)
+        return lock(folder)
+
+    monkeypatch.setattr(workdir, "_lock", late)
+    with pytest.raises(ValueError, match="holds another run"):
+        fit.fit(module, config, NUMBERS, steps=2, workdir=tmp_path, progress=False)
     assert json.loads((tmp_path / "config.json").read_text())["seeds"] == [5]
 
 

@@ -130,6 +130,12 @@ def test_a_batch_without_its_rows_is_refused(key, batch, says):
         mcem.train_step(CONFIG, mcem.init(CONFIG, key, (3, 3, 1)), batch, jax.random.key(4))
 
 
+@pytest.mark.parametrize("change", [{"bound": "iwae"}, {"samples": 5}, {"beta": 2.0}, {"kl": "monte_carlo"}], ids=str)
+def test_what_belongs_to_the_bound_is_refused(change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} is .*Monte Carlo EM climbs no bound"):
+        dataclasses.replace(CONFIG, **change)
+
+
 def test_vectors_have_vaes_decoder(key):
     config = dataclasses.replace(mcem.vectors(3), dataset_size=8)
     assert (config.decoder, config.leapfrogs) == (vae.vectors(3).decoder, 10)

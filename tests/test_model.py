@@ -39,6 +39,13 @@ def test_an_earlier_step_and_modules_of_ones_own(tmp_path):
         vaegan_jax.load(folder, step=3, config=run.config)
 
 
+@pytest.mark.parametrize("content", ['{"hidden_size": 768}', "[1]"])
+def test_another_programs_description_is_one_sentence(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.json is of no run of fit"):
+        vaegan_jax.load(tmp_path)
+
+
 def test_a_damaged_description_is_one_sentence(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json is damaged"):

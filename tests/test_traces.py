@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
-from vaegan_jax import fit, gan, gmmn, nets, state, vae, vaegan, wake_sleep, wgan
+from vaegan_jax import classifier, fit, gan, gmmn, hierarchical, mcem, nets, state, vae, vaegan, wake_sleep, wgan
+from vaegan_jax.data.dataset import Dataset
 
 D, B = 2, 4
-X = np.random.default_rng(0).normal(size=(10, D)).astype(np.float32)  # 2 batches an epoch
+X = Dataset(np.random.default_rng(0).random((10, D), np.float32), np.arange(10))  # 2 batches an epoch
 TINY = {
     "encoder": nets.MLPEncoder(hidden=()),
     "decoder": nets.MLPDecoder(hidden=()),
@@ -19,14 +20,19 @@ TINY = {
     "discriminator": nets.MLPDiscriminator(hidden=(3,)),
     "n_critic": 2,
 }
+LAYERS = hierarchical.Config(
+    latents=(2, 1), encoders=(nets.MLPEncoder(hidden=()),) * 2, priors=(nets.MLPEncoder(hidden=()),)
+)
 MODULES = pytest.mark.parametrize(
-    "module", [vae, wake_sleep, gan, gmmn, wgan, vaegan], ids=lambda m: m.__name__.rpartition(".")[2]
+    "module",
+    [vae, wake_sleep, mcem, hierarchical, gan, gmmn, wgan, vaegan, classifier],
+    ids=lambda m: m.__name__.rpartition(".")[2],
 )
 
 
 def tiny(module, dataset_size):
     """A config that no other test has, for `train_step` keeps what it once traced."""
-    config = module.vectors(D)
+    config = LAYERS if module is hierarchical else module.vectors(D)
     fields = {f.name for f in dataclasses.fields(config)}
     own = {name: value for name, value in TINY.items() if name in fields}
     return dataclasses.replace(config, batch_size=B, dataset_size=dataset_size, **own)
@@ -34,7 +40,7 @@ def tiny(module, dataset_size):
 
 @functools.cache
 def start(module):
-    return module.init(tiny(module, 1), jax.random.key(0), (D,))
+    return module.init(tiny(module, len(X)), jax.random.key(0), (D,))
 
 
 @pytest.fixture
@@ -89,9 +95,12 @@ def test_a_step_is_traced_once_for_several_seeds(module, traces):
 def test_a_step_by_hand_is_a_jitted_function_that_is_traced_once(module, traces):
     config = tiny(module, 200)
     now = start(module)
-    shape = (config.batches_per_step, B, D) if config.batches_per_step > 1 else (B, D)
+    rows = (config.batches_per_step, B) if config.batches_per_step > 1 else (B,)
+    label = {"label": np.zeros(rows, np.int32)} if module in (mcem, classifier) else {}
     for i in range(3):
-        now, _ = module.train_step(config, now, {"x": np.full(shape, i, np.float32)}, jax.random.key(i))
+        now, _ = module.train_step(
+            config, now, {"x": np.full((*rows, D), i / 2, np.float32)} | label, jax.random.key(i)
+        )
     assert int(now.step) == 3 and len(traces) == 1
-    lowered = module.train_step.lower(config, now, {"x": np.zeros(shape, np.float32)}, jax.random.key(0))
+    lowered = module.train_step.lower(config, now, {"x": np.zeros((*rows, D), np.float32)} | label, jax.random.key(0))
     assert len(traces) == 1 and "dot" in lowered.as_text()

@@ -113,5 +113,5 @@ def test_it_learns_a_linear_model_through_fit():
 
 def test_what_belongs_to_the_bound_is_refused(state, x):
     config = dataclasses.replace(CONFIG, beta=2.0, kl="monte_carlo")
-    with pytest.raises(ValueError, match=r"^beta is 2\.0, kl is 'monte_carlo': wake-sleep descends no bound"):
+    with pytest.raises(ValueError, match=r"^beta is 2\.0, kl is 'monte_carlo', but wake-sleep climbs no bound"):
         wake_sleep.train_step(config, state, {"x": x}, jax.random.key(0))

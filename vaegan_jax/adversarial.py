@@ -1,8 +1,9 @@
 """What all adversarial algorithms share: priors, ranges, both players' gradients and steps, sampling, judging.
 
 `config` is gan's, wgan's or vaegan's Config, `state` its State: both are read by field name. gmmn has a generator
-alone, and takes what is about that: check, draw_latents, generate, update_generator, sample, decode_standard. Images
-are in [0, 1] outside; inside, a generator with output "tanh" and its discriminator work in [-1, 1].
+alone, and takes what is about that: check, from_unit, draw_latents, generate, update_generator, sample,
+decode_standard. Images are in [0, 1] outside; inside, a generator with output "tanh" and its discriminator work in
+[-1, 1].
 """
 
 import dataclasses
@@ -15,7 +16,7 @@ import numpy as np
 
 from vaegan_jax import losses
 from vaegan_jax import state as players
-from vaegan_jax.config import check_choices
+from vaegan_jax.config import check_fields
 from vaegan_jax.state import Player
 
 Metrics = dict[str, jax.Array]
@@ -24,13 +25,13 @@ Batch = dict[str, jax.Array]
 
 def check(config: Any) -> None:
     """What every adversarial config must satisfy."""
-    check_choices(config)
+    check_fields(config)
     if config.latents < 1 or config.batch_size < 1 or config.dataset_size < 1 or config.num_classes < 0:
         raise ValueError(
             f"latents, batch_size, dataset_size are {config.latents}, {config.batch_size}, {config.dataset_size}, "
             f"num_classes is {config.num_classes}: give 1 or more, and 0 or more classes."
         )
-    if has_attributes(config) and not config.num_classes:
+    if players.has_attributes(config) and not config.num_classes:
         raise ValueError("labels are attributes, but num_classes is 0: give how many there are.")
     if not config.prior_scale > 0:
         raise ValueError(f"prior_scale is {config.prior_scale}: give a number above 0.")
@@ -52,11 +53,6 @@ def check(config: Any) -> None:
         raise ValueError(f"packing is {packing} with {config.num_classes} classes: a pack has no one label, give 1.")
     if config.ema_decay is not None and not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay is {config.ema_decay}: give a number in [0, 1), or none.")
-
-
-def has_attributes(config: Any) -> bool:
-    """Whether its labels are float [B, num_classes], not int [B]."""
-    return getattr(config, "labels", "classes") == "attributes"
 
 
 def init_players(
@@ -254,7 +250,7 @@ def sample(config: Any, state: Any, key: jax.Array, n: int, label: Any = None) -
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
 def _sample(config: Any, state: Any, key: jax.Array, n: int, label: jax.Array | None) -> jax.Array:
-    _check_rows(config, label, n, needed=has_attributes(config))
+    _check_rows(config, label, n, needed=players.has_attributes(config))
     size = config.batch_size
 
     train, variables = config.sampling_statistics == "batch", state.generator.variables(averaged=True)
@@ -289,7 +285,7 @@ def check_label(config: Any, label: Any) -> jax.Array | None:
     if isinstance(label, jax.core.Tracer):
         return label
     known, classes = np.asarray(label), config.num_classes
-    if has_attributes(config):
+    if players.has_attributes(config):
         if known.ndim != 2 or known.shape[1] != classes or known.dtype.kind != "f" or not np.isfinite(known).all():
             raise ValueError(f"label is {known.dtype} {known.shape}: give finite attributes, float [n, {classes}].")
         return jnp.asarray(known, jnp.float32)
@@ -305,7 +301,7 @@ def _check_rows(config: Any, label: jax.Array | None, n: int, *, needed: bool) -
     """Raises ValueError for a label that is missing where it is needed, or does not fit n examples."""
     if label is None and not needed:
         return
-    attributes = has_attributes(config)
+    attributes = players.has_attributes(config)
     if label is None or not players.label_fits(label, (n,), config.num_classes, attributes):
         given = "missing" if label is None else f"{label.dtype} {tuple(label.shape)}"
         what = "attributes" if attributes else "classes"
@@ -351,7 +347,7 @@ def _decode_standard(config: Any, state: Any, u: jax.Array, label: jax.Array | N
     if u.ndim != 2 or u.shape[1] != config.latents:
         raise ValueError(f"u has shape {tuple(u.shape)}: [B, {config.latents}] is expected.")
     _check_rows(config, label, u.shape[0], needed=bool(config.num_classes))
-    if has_attributes(config) and config.sampling_statistics == "batch":
+    if players.has_attributes(config) and config.sampling_statistics == "batch":
         raise ValueError(
             "sampling_statistics is 'batch', and which attributes one block should have nobody says: give 'running', "
             "or use sample."
@@ -374,7 +370,7 @@ def discriminate(config: Any, state: Any, x: jax.Array, label: Any = None) -> tu
 @functools.partial(jax.jit, static_argnums=0)
 def _discriminate(config: Any, state: Any, x: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     batch = {"x": x} if label is None else {"x": x, "label": label}
-    players.check_batch(batch, state.shape, None, config.num_classes, has_attributes(config))
+    players.check_batch(batch, state.shape, None, config.num_classes, players.has_attributes(config))
     y = players.one_hot(label, config.num_classes)
     variables = state.discriminator.variables()
     return players.apply(config.discriminator, variables, pack(config, from_unit(config, x)), y, train=False)[0]

@@ -16,7 +16,7 @@ from flax import struct
 
 from vaegan_jax import nets
 from vaegan_jax import state as players
-from vaegan_jax.config import check_choices
+from vaegan_jax.config import check_fields
 from vaegan_jax.layers import BatchNorm, Conv
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
@@ -97,8 +97,8 @@ class Config:
     batches_per_step = 1
 
     def __post_init__(self) -> None:
-        check_choices(self)
-        least = 1 if self.labels == "attributes" else 2
+        check_fields(self)
+        least = 1 if players.has_attributes(self) else 2
         if self.num_classes < least or self.batch_size < 2 or self.dataset_size < 1:
             raise ValueError(
                 f"num_classes, batch_size and dataset_size are {self.num_classes}, {self.batch_size} and "
@@ -156,7 +156,7 @@ def _scores(config: Config, logits: jax.Array, label: jax.Array) -> Metrics:
 
     Of attributes squared_error, the mean over them.
     """
-    if config.labels == "attributes":
+    if players.has_attributes(config):
         return {"squared_error": ((logits - label) ** 2).mean(axis=1)}
     log_prob = jnp.take_along_axis(jax.nn.log_softmax(logits), label[:, None], axis=1)[:, 0]
     return {"cross_entropy": -log_prob, "accuracy": (logits.argmax(axis=1) == label).astype(jnp.float32)}
@@ -169,7 +169,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     Metrics, batch means: cross_entropy (nats), accuracy in [0, 1], or squared_error, of the augmented batch under
     dropout; gradient_norm.
     """
-    players.check_batch(batch, state.shape, None, config.num_classes, config.labels == "attributes")
+    players.check_batch(batch, state.shape, None, config.num_classes, players.has_attributes(config))
     augment_key, dropout_key = jax.random.split(key)
     x = augment(config, players.as_float(batch["x"]), augment_key)
 
@@ -179,15 +179,12 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
             config.net, variables, x, config.num_classes, train=True, dropout=dropout_key
         )
         metrics = {name: value.mean() for name, value in _scores(config, logits, batch["label"]).items()}
-        minimised = "squared_error" if config.labels == "attributes" else "cross_entropy"
+        minimised = "squared_error" if players.has_attributes(config) else "cross_entropy"
         return metrics[minimised], (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    every = players.updates_per_epoch(config)
-    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
-    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
-        "gradient_norm": players.gradient_norm(gradient)
-    }
+    state, norm = players.step_model(config, state, gradient, stats)
+    return state, metrics | norm
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -204,5 +201,5 @@ def classify(config: Config, state: State, x: jax.Array) -> tuple[jax.Array, jax
 @functools.partial(jax.jit, static_argnums=0)
 def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """cross_entropy (nats) and accuracy, or squared_error, of each example of a batch {"x", "label"}: [B]."""
-    players.check_batch(batch, state.shape, None, config.num_classes, config.labels == "attributes")
+    players.check_batch(batch, state.shape, None, config.num_classes, players.has_attributes(config))
     return _scores(config, classify(config, state, batch["x"])[0], batch["label"])

@@ -8,7 +8,10 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import math
+import numbers
 import re
+from types import UnionType
 from typing import Any, Literal, get_args, get_origin
 
 import flax.linen as nn
@@ -53,10 +56,10 @@ def _describe(value: Any) -> str:
 
 
 def from_json(value: Any) -> Any:
-    """The inverse of `to_json`. Names are looked up in vaegan_jax and jax.nn alone, so a file cannot run other code.
+    """The inverse of `to_json`. It makes dataclasses and modules of vaegan_jax alone, so a file cannot run other code.
 
     Raises:
-        ValueError: an opaque value, or a name that is not there.
+        ValueError: an opaque value, a name that is not there, or that is of something else.
     """
     if isinstance(value, list):
         return tuple(from_json(v) for v in value)
@@ -66,25 +69,42 @@ def from_json(value: Any) -> Any:
         raise ValueError(f"The stored config holds {value['opaque']}, which is not of vaegan_jax: load with config=...")
     if "function" in value:
         return _look_up(value["function"])
-    fields = {name: from_json(v) for name, v in value.items() if name != "type"}
+    if "type" not in value:
+        raise ValueError(f"The stored config holds a dict of {sorted(value)}, without its type: it is damaged.")
     kind = _look_up(value["type"])
+    if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
+        raise ValueError(f"The stored config names {value['type']}, which is no config, net or optimiser.")
+    fields = {name: from_json(v) for name, v in value.items() if name != "type"}
     try:
         return kind(**fields)
     except TypeError as error:
         raise ValueError(f"The stored config does not fit {value['type']} of this version: {error}.") from None
 
 
-def check_choices(config: Any) -> None:
-    """Refuses a value that is not of its field's Literal.
+def check_fields(config: Any) -> None:
+    """Refuses a value that is not of its field's Literal, int, float (finite) or tuple, each or None if that is said.
 
     Raises:
-        ValueError: the field, its value and the choices.
+        ValueError: the field, its value and what is expected.
     """
     for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if get_origin(field.type) is Literal and value not in get_args(field.type):
-            choices = ", ".join(map(repr, get_args(field.type)))
-            raise ValueError(f"{field.name} is {value!r}: give one of {choices}.")
+        value, kind = getattr(config, field.name), field.type
+        if get_origin(kind) is UnionType:
+            if value is None:
+                continue
+            kind = next(k for k in get_args(kind) if k is not type(None))
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"{field.name} is {value!r}: give one of {', '.join(map(repr, get_args(kind)))}.")
+        if kind is int and not _is(value, numbers.Integral):
+            raise ValueError(f"{field.name} is {value!r}: give a whole number.")
+        if kind is float and not (_is(value, numbers.Real) and math.isfinite(value)):
+            raise ValueError(f"{field.name} is {value!r}: give a finite number.")
+        if get_origin(kind) is tuple and not isinstance(value, tuple):
+            raise ValueError(f"{field.name} is {value!r}: give a tuple.")
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

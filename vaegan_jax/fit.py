@@ -110,7 +110,9 @@ def fit(
     config = dataclasses.replace(config, **changes) if changes else config
     if isinstance(seeds, int | np.integer):
         raise ValueError(f"seeds is {seeds}: give several, such as ({seeds},) or range({max(seeds, 1)}).")
-    seeds = tuple(int(s) for s in seeds)
+    if not all(isinstance(seed, int | np.integer) for seed in seeds):
+        raise ValueError(f"seeds is {seeds!r}: give whole numbers.")
+    seeds = tuple(int(seed) for seed in seeds)
     every = max(steps, 1) if checkpoint_every is None else checkpoint_every
     _check(config, data, steps, seeds, log_every, every, keep, evaluate, evaluate_at)
     if hasattr(algorithm, "check_data"):
@@ -172,11 +174,16 @@ def fit(
 def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: int = 250) -> dict[str, float]:
     """Means of algorithm.validate(config, state, batch, key) over all of `dataset`, with a fixed key for each block.
 
-    In full float32, of which an accelerator's products keep 10 bits in training.
+    In full float32, of which an accelerator's products keep 10 bits in training. Raises ValueError for data that are
+    empty, out of the config's range, or without the labels that it needs.
     """
     data = _dataset(dataset)
     if len(data) == 0:
         raise ValueError(f"{data.name} {data.split} is empty: give at least one example.")
+    if not isinstance(block, int | np.integer) or block < 1:
+        raise ValueError(f"block is {block}: give how many examples are judged at once, 1 or more.")
+    checks.labels(config, data)
+    checks.value_range(config, data)
     totals: dict[str, float] = {}
     starts = [*range(0, len(data), block), len(data)]
     if len(starts) > 2 and starts[-1] - starts[-2] < block / 2:
@@ -313,8 +320,8 @@ def _check(
     if (evaluate is None) != (not len(evaluate_at)):
         given, missing = ("evaluate_at", "evaluate") if evaluate is None else ("evaluate", "evaluate_at")
         raise ValueError(f"{given} was given without {missing}: give both, or neither.")
-    if any(step < 1 or step > steps for step in evaluate_at):
-        raise ValueError(f"evaluate_at is {tuple(evaluate_at)}: give steps between 1 and {steps}.")
+    if not all(isinstance(step, int | np.integer) and 1 <= step <= steps for step in evaluate_at):
+        raise ValueError(f"evaluate_at is {tuple(evaluate_at)}: give whole steps between 1 and {steps}.")
 
 
 def _initial(algorithm: Any, config: Any, data: Dataset, seeds: tuple[int, ...], initial: Any) -> Any:

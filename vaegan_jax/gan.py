@@ -210,7 +210,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     on; value = V(D, G), d_real = E D(x), d_fake = E D(G(z)), wasserstein = E f(x) - E f(G(z)) on logits; both gradient
     norms.
     """
-    players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))
+    players.check_batch(batch, state.shape, None, config.num_classes, players.has_attributes(config))
     if config.update == "alternating":
         first, second = jax.random.split(key)
         state, metrics = adversarial.discriminator_step(config, state, batch, first)

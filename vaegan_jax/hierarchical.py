@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from vaegan_jax import losses, nets, vae
 from vaegan_jax import state as players
-from vaegan_jax.config import check_choices
+from vaegan_jax.config import check_fields
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.vae import State
 
@@ -62,7 +62,7 @@ class Config:
     unit_range = True
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         layers = len(self.latents)
         if layers < 1 or min(self.latents) < 1 or self.samples < 1 or self.batch_size < 1 or self.dataset_size < 1:
             raise ValueError(
@@ -157,11 +157,8 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         return -metrics[config.bound], (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    every = players.updates_per_epoch(config)
-    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
-    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
-        "gradient_norm": players.gradient_norm(gradient)
-    }
+    state, norm = players.step_model(config, state, gradient, stats)
+    return state, metrics | norm
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -179,7 +176,7 @@ def log_weights(config: Config, state: State, x: jax.Array, key: jax.Array, samp
     if samples < 1:
         raise ValueError(f"samples is {samples}: give 1 or more.")
     terms, _, _ = _terms(config, state.model.variables(), x, key, samples, train=False)
-    return terms["log_likelihood"] + terms["log_prior"] - terms["log_posterior"]
+    return terms["log_likelihood"] - (terms["log_posterior"] - terms["log_prior"])
 
 
 @functools.partial(jax.jit, static_argnums=0)

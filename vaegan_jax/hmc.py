@@ -27,17 +27,26 @@ class Chains(NamedTuple):
     acceptance: jax.Array  # [...]: probability with which the last proposal was accepted
 
 
-def evaluator(log_likelihood: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, rows: int) -> Evaluate:
-    """z [C, B, K] -> log p(x | z) [C, B] and its gradient, for log_likelihood(z [B, K], x [B, ...]) -> [B].
+def with_gradient(log_likelihood: Callable[[jax.Array], jax.Array]) -> Evaluate:
+    """z [B, K] -> log p(x | z) [B] and its gradient in z, for a log_likelihood whose rows do not mix.
 
-    Some chains at a time, so that about `rows` rows go through the decoder at once, B at least. In full float32, of
-    which an accelerator's products keep 10 bits by default.
+    In full float32, of which an accelerator's products keep 10 bits by default: differences of energies decide.
     """
 
     @jax.default_matmul_precision("highest")
-    def one(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, pull = jax.vjp(lambda z: log_likelihood(z, x), z)
+    def evaluate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        value, pull = jax.vjp(log_likelihood, z)
         return value, pull(jnp.ones_like(value))[0]
+
+    return evaluate
+
+
+def evaluator(log_likelihood: Callable[[jax.Array, jax.Array], jax.Array], x: jax.Array, rows: int) -> Evaluate:
+    """z [C, B, K] -> log p(x | z) [C, B] and its gradient, for log_likelihood(z [B, K], x [B, ...]) -> [B].
+
+    Some chains at a time, so that about `rows` rows go through the decoder at once, B at least.
+    """
+    one = with_gradient(lambda z: log_likelihood(z, x))
 
     def evaluate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
         width = max(1, rows // z.shape[1])

@@ -38,7 +38,10 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Config(vae.Config):
-    """vae's, of which encoder, kl, gradient, samples, beta and bound mean nothing here; dataset_size counts the z."""
+    """vae's, whose encoder means nothing here, and which keeps the bound's fields at their defaults.
+
+    dataset_size counts the z.
+    """
 
     leapfrogs: int = 10
     acceptance: float = 0.9
@@ -48,6 +51,7 @@ class Config(vae.Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        vae.refuse_bound_fields(self, "Monte Carlo EM climbs no bound")
         if self.leapfrogs < 1 or self.updates < 1 or not 0 < self.acceptance < 1:
             raise ValueError(
                 f"leapfrogs, updates and acceptance are {self.leapfrogs}, {self.updates} and {self.acceptance}: give 1 "
@@ -123,10 +127,7 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         heads, stats = vae.apply_net(config, variables, "decoder", z, vae.heads_shape(config, state.shape), train=True)
         return vae.log_prob(config, heads, x), stats
 
-    def evaluate(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        value, pull = jax.vjp(lambda z: likelihood(state.model.params, z)[0], z)
-        return value, pull(jnp.ones_like(value))[0]
-
+    evaluate = hmc.with_gradient(lambda z: likelihood(state.model.params, z)[0])
     chains = hmc.start(evaluate, state.z[rows])
     leaps = jnp.broadcast_to(state.leap, rows.shape)
     chains = hmc.transition(evaluate, chains, 1.0, leaps, key, leapfrogs=config.leapfrogs)
@@ -134,8 +135,7 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
 
     def loss(params: Any) -> tuple[jax.Array, Any]:
         value, stats = likelihood(params, chains.z)
-        prior = jnp.stack([jnp.vdot(p, p) for p in jax.tree.leaves(params)]).sum() / 2 / config.dataset_size
-        return -value.mean() + config.weight_prior * prior, {"decoder": stats}
+        return -value.mean() + vae.weight_penalty(config, params), {"decoder": stats}
 
     def move(_: int, carry: tuple[Any, jax.Array]) -> tuple[Any, jax.Array]:
         model = carry[0]

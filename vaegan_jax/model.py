@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax
 from vaegan_jax import checkpoint
 from vaegan_jax import config as configs
 from vaegan_jax import state as players
+from vaegan_jax import workdir as folders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,24 +42,20 @@ class Model:
 
     def _function(self, name: str) -> Any:
         if not hasattr(self.algorithm, name):
-            which = "it draws nothing" if name == "sample" else "it has no encoder; use vae or vaegan"
+            which = "it draws nothing" if name == "sample" else "it has no encoder with one mean; use vae or vaegan"
             raise ValueError(f"{self.algorithm.__name__} has no {name}: {which}.")
         return getattr(self.algorithm, name)
 
 
 def stored(workdir: str | Path) -> dict[str, Any]:
-    """config.json of a run: what `workdir.describe` wrote.
+    """config.json of a run: what `workdir.describe` said.
 
-    Raises ValueError where there is none, or it is damaged.
+    Raises ValueError where there is none, or it is damaged or of something else.
     """
     path = Path(workdir) / "config.json"
     if not path.is_file():
         raise ValueError(f"{Path(workdir)} has no config.json: give the workdir of a run of fit.")
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): put back the file of the run, or train again.") from None
-    return found
+    return folders.read(path)
 
 
 def load(workdir: str | Path, *, seed: int | None = None, step: int | None = None, config: Any = None) -> Model:

@@ -349,8 +349,9 @@ class ConvGenerator(_Net):
 class ConvDiscriminator(_Net):
     """DCGAN's discriminator: 5x5 strided convolutions, leaky ReLU, no batch normalisation on the first; one logit.
 
-    The defaults are Radford et al. 2015's MNIST nets, norm_affine and norm_epsilon as in ConvGenerator. Layers: input; conv0, ... and hidden0, ... are a
-    layer's raw output, before its normalisation (what Larsen et al.'s code compares); conv0_activation, ... come after.
+    The defaults are Radford et al. 2015's MNIST nets; of the released code's norm_affine and norm_epsilon see
+    ConvGenerator. Layers: input; conv0, ... and hidden0, ... are a layer's raw output, before its normalisation (what
+    Larsen et al.'s code compares); conv0_activation, ... come after.
     """
 
     channels: tuple[int, ...] = (64, 128)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vaegan_jax.config import check_choices
+from vaegan_jax.config import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,16 +42,20 @@ class Optimizer:
     final_momentum: float | None = None
     momentum_from: int = 1
     momentum_to: int = 250
-    """sgd: momentum goes linearly to final_momentum between these epochs, constant within one. The first epoch is 1."""
+    """sgd and rmsprop: momentum goes linearly to final_momentum between these epochs, constant within one.
+
+    The first epoch is 1."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}: give a number above 0.")
         if not 0 <= self.momentum < 1 or not 0 <= self.b2 < 1:
             raise ValueError(f"momentum is {self.momentum} and b2 {self.b2}: give numbers in [0, 1).")
-        check_choices(self)
         if self.final_momentum is not None and not 0 <= self.final_momentum < 1:
             raise ValueError(f"final_momentum is {self.final_momentum}: give a number in [0, 1), or none.")
+        if self.final_momentum is not None and self.rule not in ("sgd", "rmsprop"):
+            raise ValueError(f"final_momentum is {self.final_momentum} with {self.rule}: give none, or sgd or rmsprop.")
         if self.final_momentum is not None and self.momentum_to <= self.momentum_from:
             raise ValueError(
                 f"momentum_from is {self.momentum_from} and momentum_to {self.momentum_to}: give a later epoch to end."

@@ -3,6 +3,7 @@
 Also what every algorithm does with one: apply it, update it, check the batch that it is given.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -73,6 +74,13 @@ def update(
     return Player(params, stats, opt_state, *averages)
 
 
+def step_model(config: Any, state: Any, gradient: Tree, batch_stats: Tree) -> tuple[Any, dict[str, jax.Array]]:
+    """The state after one update of its only player, `model`, and the metric gradient_norm."""
+    every = updates_per_epoch(config)
+    model = update(state.model, config.optimizer, gradient, batch_stats, updates_per_epoch=every)
+    return dataclasses.replace(state, step=state.step + 1, model=model), {"gradient_norm": gradient_norm(gradient)}
+
+
 def apply(
     net: nn.Module,
     variables: Mapping[str, Tree],
@@ -95,19 +103,21 @@ def apply_part(net: nn.Module, variables: Mapping[str, Tree], name: str, *args: 
 
 
 def initialize(net: nn.Module, key: jax.Array, *args: Any) -> Mapping[str, Tree]:
-    """Linen's init in evaluation mode (so no dropout key), as one compiled program for every key."""
-    array = [isinstance(a, jax.Array | np.ndarray) for a in args]
-    arrays = tuple(a for a, there in zip(args, array, strict=True) if there)
-    return _initialize(net, tuple(None if there else (a,) for a, there in zip(args, array, strict=True)), key, arrays)
+    """Linen's init in evaluation mode (so no dropout key), as one compiled program for every key.
+
+    Of arrays among the arguments only shape and dtype count.
+    """
+    return _initialize(net, tuple(_likeness(a) for a in args), key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _initialize(
-    net: nn.Module, others: tuple[tuple[Any] | None, ...], key: jax.Array, arrays: tuple[jax.Array, ...]
-) -> Mapping[str, Tree]:
-    """others: net's arguments, each in a tuple; None where the next of `arrays` stands."""
-    rest = iter(arrays)
-    return net.init(key, *(next(rest) if a is None else a[0] for a in others), train=False)
+def _initialize(net: nn.Module, args: tuple[Any, ...], key: jax.Array) -> Mapping[str, Tree]:
+    given = (jnp.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in args)
+    return net.init(key, *given, train=False)
+
+
+def _likeness(value: Any) -> Any:
+    return jax.ShapeDtypeStruct(value.shape, value.dtype) if isinstance(value, jax.Array | np.ndarray) else value
 
 
 @jax.jit
@@ -183,6 +193,11 @@ def check_batch(
             raise ValueError(f'batch["label"] is {label.dtype} {tuple(label.shape)}: give {wanted}.')
 
 
+def has_attributes(config: Any) -> bool:
+    """Whether its labels are float [B, num_classes], not int [B]."""
+    return getattr(config, "labels", "classes") == "attributes"
+
+
 def describe_label(rows: str, num_classes: int, attributes: bool) -> str:
     """What is expected, for a sentence: int32 [rows], or float [rows, num_classes]."""
     return f"attributes float [{rows}, {num_classes}]" if attributes else f"int32 [{rows}]"
@@ -224,7 +239,7 @@ def must_be_told(config: Any, label: Any, n: int) -> tuple[jax.Array, ...]:
 
     Raises ValueError where a config has attributes and label is None.
     """
-    if getattr(config, "labels", "classes") != "attributes":
+    if not has_attributes(config):
         return ()
     if label is None:
         raise ValueError("The config has attributes, of which there is no law: give data that have some.")

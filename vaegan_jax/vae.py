@@ -16,7 +16,7 @@ from flax import struct
 
 from vaegan_jax import losses, nets
 from vaegan_jax import state as players
-from vaegan_jax.config import check_choices
+from vaegan_jax.config import check_fields
 from vaegan_jax.optimizer import Optimizer
 from vaegan_jax.state import Player
 
@@ -71,7 +71,7 @@ class Config:
         return self.likelihood == "bernoulli" or self.output == "sigmoid"
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_fields(self)
         if self.latents < 1 or self.samples < 1 or self.batch_size < 1 or self.dataset_size < 1:
             raise ValueError(
                 f"latents, samples, batch_size and dataset_size are {self.latents}, {self.samples}, {self.batch_size} "
@@ -103,6 +103,21 @@ def vectors(dim: int) -> Config:
         optimizer=Optimizer(rule="adam", learning_rate=1e-3),
         dataset_size=10_000,
     )
+
+
+def refuse_bound_fields(config: Config, why: str) -> None:
+    """For algorithms that climb no bound. Raises ValueError where a field of the bound is not at its default."""
+    usual = {"bound": "elbo", "beta": 1, "samples": 1, "kl": "analytic", "gradient": "reparameterised"}
+    other = [f"{name} is {getattr(config, name)!r}" for name, value in usual.items() if getattr(config, name) != value]
+    if other:
+        raise ValueError(f"{', '.join(other)}, but {why}: leave it as it is by default.")
+
+
+def weight_penalty(config: Config, params: Any) -> jax.Array | float:
+    """-log N(theta; 0, I) / N, nats, less its constant: what the weight prior adds to minus the bound, or 0."""
+    if not config.weight_prior:
+        return 0.0
+    return 0.5 * sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / config.dataset_size
 
 
 class Observed(Protocol):
@@ -236,21 +251,32 @@ def _terms(
     return terms, {"encoder": encoder_stats, "decoder": decoder_stats}
 
 
+def _sampled_kl(terms: dict[str, jax.Array]) -> jax.Array:
+    """log q(z|x) - log p(z) of each draw, [B, k]."""
+    return terms["log_posterior"] - terms["log_prior"]
+
+
+def _bounds(config: Config, terms: dict[str, jax.Array]) -> Metrics:
+    """elbo, log_likelihood, kl and, where it is the bound, iwae: one value an example, [B], nats."""
+    likelihood, sampled = terms["log_likelihood"], _sampled_kl(terms)
+    kl = terms["kl"] if config.kl == "analytic" else sampled.mean(axis=1)
+    mean = likelihood.mean(axis=1)
+    found = {"elbo": mean - kl, "log_likelihood": mean, "kl": kl}
+    return found | {"iwae": losses.iwae_bound(likelihood - sampled)} if config.bound == "iwae" else found
+
+
 def _objective(config: Config, terms: dict[str, jax.Array]) -> tuple[jax.Array, Metrics]:
     """The bound to maximise, per example [B], and its named parts, batch means."""
-    reconstruction = terms["log_likelihood"].mean(axis=1)
-    sampled_kl = terms["log_posterior"] - terms["log_prior"]
-    kl = terms["kl"] if config.kl == "analytic" else sampled_kl.mean(axis=1)
-    metrics = {"elbo": (reconstruction - kl).mean(), "log_likelihood": reconstruction.mean(), "kl": kl.mean()}
+    found = _bounds(config, terms)
+    metrics = {name: value.mean() for name, value in found.items()}
     if config.bound == "iwae":
-        bound = losses.iwae_bound(terms["log_likelihood"] - sampled_kl)
-        return bound, metrics | {"iwae": bound.mean()}
-    bound = reconstruction - config.beta * kl
+        return found["iwae"], metrics
+    bound = found["log_likelihood"] - config.beta * found["kl"]
     if config.gradient == "score_function":
         # grad E_q[f] = E_q[f grad log q] + E_q[grad f]: z carries no gradient, log q carries f's.
         score = terms["log_likelihood"]
         if config.kl == "monte_carlo":
-            score = score - config.beta * sampled_kl
+            score = score - config.beta * _sampled_kl(terms)
         weighted = jax.lax.stop_gradient(score) * terms["log_posterior"]
         bound = bound + (weighted - jax.lax.stop_gradient(weighted)).mean(axis=1)
     return bound, metrics
@@ -270,17 +296,11 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         variables = {"params": params, "batch_stats": state.model.batch_stats}
         terms, stats = _terms(config, variables, x, noise_key, config.samples, train=True)
         bound, metrics = _objective(config, terms)
-        value = -bound.mean()
-        if config.weight_prior:
-            value += 0.5 * sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / config.dataset_size
-        return value, (metrics, stats)
+        return weight_penalty(config, params) - bound.mean(), (metrics, stats)
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    every = players.updates_per_epoch(config)
-    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
-    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
-        "gradient_norm": players.gradient_norm(gradient)
-    }
+    state, norm = players.step_model(config, state, gradient, stats)
+    return state, metrics | norm
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -347,7 +367,7 @@ def log_weights(config: Config, state: State, x: jax.Array, key: jax.Array, samp
     if samples < 1:
         raise ValueError(f"samples is {samples}: give 1 or more.")
     terms, _ = _terms(config, state.model.variables(), x, key, samples, train=False)
-    return terms["log_likelihood"] + terms["log_prior"] - terms["log_posterior"]
+    return terms["log_likelihood"] - _sampled_kl(terms)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -360,13 +380,7 @@ def elbo(config: Config, state: State, batch: dict[str, jax.Array], key: jax.Arr
     binarize_key, noise_key = jax.random.split(key)
     x = targets(config, batch["x"], binarize_key)
     terms, _ = _terms(config, state.model.variables(), x, noise_key, config.samples, train=False)
-    likelihood = terms["log_likelihood"].mean(axis=1)
-    sampled_kl = (terms["log_posterior"] - terms["log_prior"]).mean(axis=1)
-    kl = terms["kl"] if config.kl == "analytic" else sampled_kl
-    found = {"elbo": likelihood - kl, "log_likelihood": likelihood, "kl": kl}
-    if config.bound == "iwae":
-        found["iwae"] = losses.iwae_bound(terms["log_likelihood"] + terms["log_prior"] - terms["log_posterior"])
-    return found
+    return _bounds(config, terms)
 
 
 validate = elbo

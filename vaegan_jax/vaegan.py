@@ -218,7 +218,7 @@ def gradients(
 
     def fakes(out: dict[str, jax.Array]) -> list[jax.Array]:
         """Logits of what Dis is shown as fakes."""
-        return [out["fake"]] + [out["reconstruction"]] * config.reconstructions_as_fakes
+        return [out["fake"], out["reconstruction"]] if config.reconstructions_as_fakes else [out["fake"]]
 
     def gan_loss(out: dict[str, jax.Array]) -> jax.Array:
         """L_GAN, what Dis descends."""
@@ -242,12 +242,11 @@ def gradients(
     enc_gradient = pull_enc((pull_rebuilt(llike_rebuilt)[1], jnp.ones_like(prior)))[0]
     grads = {"encoder": enc_gradient, "decoder": dec_gradient, "discriminator": dis_gradient}
     stats = {"encoder": encoder_stats, "decoder": decoder_stats, "discriminator": dis_stats}
-    out |= {"prior": prior, "pixel_error": ((rebuilt - x) ** 2).mean()}
     metrics = {
-        "prior": out["prior"],
+        "prior": prior,
         "llike": out["llike"],
         "gan": gan_loss(out),
-        "pixel_error": out["pixel_error"],
+        "pixel_error": ((rebuilt - x) ** 2).mean(),
         "d_real": jax.nn.sigmoid(out["real"]).mean(),
         "d_reconstruction": jax.nn.sigmoid(out["reconstruction"]).mean(),
         "d_fake": jax.nn.sigmoid(out["fake"]).mean(),
@@ -278,7 +277,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     pixel in the nets' range, d_real, d_reconstruction, d_fake = E Dis of each, real_cost and fake_cost (of all fakes),
     the three gradient norms; under balance, discriminator_updated and decoder_updated.
     """
-    players.check_batch(batch, state.shape, None, config.num_classes, adversarial.has_attributes(config))
+    players.check_batch(batch, state.shape, None, config.num_classes, players.has_attributes(config))
     grads, stats, metrics = gradients(config, state, batch, key)
     decay = {"encoder": None, "decoder": config.ema_decay, "discriminator": None}
     moved = {
@@ -306,7 +305,7 @@ def encode(config: Config, state: State, x: jax.Array, label: Any = None) -> tup
 
 @functools.partial(jax.jit, static_argnums=0)
 def _encode(config: Config, state: State, x: jax.Array, label: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-    batch, attributes = {"x": x} if label is None else {"x": x, "label": label}, adversarial.has_attributes(config)
+    batch, attributes = {"x": x} if label is None else {"x": x, "label": label}, players.has_attributes(config)
     players.check_batch(batch, state.shape, None, config.num_classes, attributes)
     x, y = adversarial.from_unit(config, x), players.one_hot(label, config.num_classes)
     return players.apply(config.encoder, state.encoder.variables(), x, config.latents, *_told(y), train=False)[0]

@@ -5,7 +5,6 @@ phase is a gradient of one function of all parameters: the encoder descends E_p(
 round than the bound would have it. Config, State and everything but the step are those of `vae`.
 """
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -68,13 +67,7 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
     Raises:
         ValueError: fields of the config that belong to the bound alone.
     """
-    usual = {"bound": "elbo", "beta": 1, "samples": 1, "kl": "analytic", "gradient": "reparameterised"}
-    other = {name: getattr(config, name) for name, value in usual.items() if getattr(config, name) != value}
-    if other:
-        raise ValueError(
-            f"{', '.join(f'{name} is {value!r}' for name, value in other.items())}: wake-sleep descends no bound, so "
-            "leave it as it is by default."
-        )
+    vae.refuse_bound_fields(config, "wake-sleep climbs no bound")
     players.check_batch(batch, state.shape, None, 0)
     binarize_key, noise_key, z_key, x_key = jax.random.split(key, 4)
     x = vae.targets(config, batch["x"], binarize_key)
@@ -94,9 +87,7 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         dream_mean, dream_log_var = apply("encoder", dream, config.latents)[0]
         sleep = losses.gaussian_log_prob(dream_mean, dream_log_var, dream_z)
 
-        value = -likelihood.mean() - sleep.mean()
-        if config.weight_prior:
-            value += 0.5 * sum(jnp.vdot(p, p) for p in jax.tree.leaves(params)) / config.dataset_size
+        value = -likelihood.mean() - sleep.mean() + vae.weight_penalty(config, params)
         kl = losses.kl_standard_normal(mean, log_var)
         metrics = {"elbo": (likelihood - kl).mean(), "log_likelihood": likelihood.mean(), "kl": kl.mean()}
         return value, (
@@ -105,8 +96,5 @@ def train_step(config: Config, state: State, batch: dict[str, jax.Array], key: j
         )
 
     gradient, (metrics, stats) = jax.grad(loss, has_aux=True)(state.model.params)
-    every = players.updates_per_epoch(config)
-    model = players.update(state.model, config.optimizer, gradient, stats, updates_per_epoch=every)
-    return dataclasses.replace(state, step=state.step + 1, model=model), metrics | {
-        "gradient_norm": players.gradient_norm(gradient)
-    }
+    state, norm = players.step_model(config, state, gradient, stats)
+    return state, metrics | norm

@@ -169,7 +169,7 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
     critic_gradient_norm: means over the critic's steps; generator_loss = -E f(g(z)); generator_gradient_norm;
     generator_updated.
     """
-    attributes = adversarial.has_attributes(config)
+    attributes = players.has_attributes(config)
     leading = config.n_critic if config.n_critic > 1 else None
     players.check_batch(batch, state.shape, leading, config.num_classes, attributes)
     if leading is None:

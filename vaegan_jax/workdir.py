@@ -35,6 +35,20 @@ def describe(
     }
 
 
+def read(path: Path) -> dict[str, Any]:
+    """What `describe` said, from a run's config.json. Raises ValueError where it is damaged, or no run's."""
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:  # of JSON, or of the encoding
+        raise ValueError(
+            f"{path} is damaged ({error}): put back the file of the run, or delete the folder and train again."
+        ) from None
+    parts = {"algorithm", "config", "shape", "data", "seeds"}
+    if not isinstance(stored, dict) or not parts <= stored.keys():
+        raise ValueError(f"{path} is of no run of fit, which says {', '.join(sorted(parts))}: give another folder.")
+    return stored
+
+
 @contextlib.contextmanager
 def claim(folder: Path, description: dict[str, Any]) -> Iterator[None]:
     """Makes the folder, or checks that it is this run's, and keeps other processes out while the context lasts.
@@ -51,6 +65,7 @@ def claim(folder: Path, description: dict[str, Any]) -> Iterator[None]:
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"workdir {folder} lies below a file: give another place.") from None
     with _lock(folder):
+        _check(folder, description)  # again: another process may have been here in between
         aside = folder / ".config.json"
         aside.write_text(json.dumps(description, indent=2) + "\n")
         aside.replace(folder / "config.json")
@@ -62,10 +77,7 @@ def _check(folder: Path, description: dict[str, Any]) -> None:
         raise ValueError(f"workdir {folder} is a file: give a folder, new or of the same run.")
     path = folder / "config.json"
     if path.exists():
-        try:
-            stored = json.loads(path.read_text())
-        except json.JSONDecodeError:
-            raise ValueError(f"{path} is not valid JSON: delete the folder or give another workdir.") from None
+        stored = read(path)
         changed = configs.differences(_current(stored), json.loads(json.dumps(description)))
         if changed and checkpoint.steps(folder / "checkpoints"):
             raise ValueError(f"{folder} holds another run; what differs: {'; '.join(changed)}. Give another workdir.")
@@ -116,5 +128,5 @@ def resume(folder: Path, states: Any, steps: int) -> tuple[int, Any, list[dict[s
 def picture(sample: jax.Array, folder: Path, step: int, seed: int) -> None:
     """Samples [n, *shape] as samples/step...-seed....png."""
     x = np.asarray(sample)
-    draw = plots.grid if x.ndim == 4 else plots.scatter if x.shape[1] == 2 else plots.vectors
+    draw = plots.grid if x.ndim == 4 else plots.vectors
     draw(x, folder / "samples" / f"step{step:08d}-seed{seed}.png")
