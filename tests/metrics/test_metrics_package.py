@@ -1,5 +1,6 @@
 """The metrics' names, and that one brings nothing of another."""
 
+import ast
 import inspect
 import subprocess
 import sys
@@ -21,8 +22,16 @@ def test_the_map_names_every_file_and_every_name_has_a_file() -> None:
     left = {name for line in metrics.__doc__.splitlines()[1:] for name in line.partition("  ")[0].split()}
     assert {path.stem for path in FOLDER.glob("*.py")} - {"__init__"} == left
     assert set(metrics.__all__) == set(metrics._FILE) and set(metrics._FILE.values()) <= left
+    for name, file in metrics._FILE.items():
+        assert getattr(metrics, name).__module__ == f"vaegan_jax.metrics.{file}"
     with pytest.raises(AttributeError, match="no attribute 'fid'"):
         metrics.fid  # noqa: B018
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    (block,) = (node for node in ast.parse(Path(metrics.__file__).read_text()).body if isinstance(node, ast.If))
+    seen = {alias.name: imported.module for imported in block.body for alias in imported.names}
+    assert seen == {name: f"vaegan_jax.metrics.{file}" for name, file in metrics._FILE.items()}
 
 
 def test_a_metric_brings_nothing_heavy() -> None:

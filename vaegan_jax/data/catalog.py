@@ -119,9 +119,9 @@ def _tfds_set(base: str, split: str, options: images.Options, name: str, data_di
         return kept[0]
     if folder is None or origin is None:
         raise (NotPrepared if prepared.well_formed(base) else DataError)(_unknown(base, name, places))
-    found = prepared.load(folder, split, options, name)
-    cache.remember(file, found, origin)
-    return _made(found, name, split)
+    made = _made(prepared.load(folder, split, options, name), name, split)
+    cache.remember(file, (made.x, made.label), origin)
+    return made
 
 
 def _unknown(base: str, name: str, places: list[Path]) -> str:
@@ -169,9 +169,10 @@ def _idx_set(base: str, split: str, data_dir: PathLike | None) -> Dataset:
         if kept:
             return kept[0]
         found, route = bring(base, data_dir)
-        for each, one in found.items():
-            cache.remember(cache.path(root, base, each), one, route)
-    return _made(found[split], base, split)
+        made = {each: _made(one, base, each) for each, one in found.items()}
+        for each, one in made.items():
+            cache.remember(cache.path(root, base, each), (one.x, one.label), route)
+    return made[split]
 
 
 def bring(base: str, data_dir: PathLike | None = None) -> tuple[dict[str, Arrays], str]:

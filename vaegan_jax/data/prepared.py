@@ -144,7 +144,7 @@ def _read(folder: Path, split: str, options: images.Options, name: str) -> Array
 def attributes(folder: Path, split: str, count: int) -> dict[str, np.ndarray]:
     """CelebA's `attributes`, booleans by name: bool [count] each, of a split's first examples; {} for other sets.
 
-    Raises DataError for a folder that cannot be read.
+    Raises DataError for a folder that cannot be read, and where there is no first example.
     """
     try:
         import tensorflow_datasets as tfds
@@ -157,6 +157,11 @@ def attributes(folder: Path, split: str, count: int) -> dict[str, np.ndarray]:
             rows = [source[i]["attributes"] for i in range(min(count, len(source)))]
     except Exception as error:  # as in `load`
         raise DataError(f"{folder} cannot be read ({type(error).__name__}: {error}); prepare it again.") from error
+    if not rows:
+        raise DataError(
+            f"{folder} has {len(source)} examples of {split!r}, and attributes of the first {count} were asked for: "
+            "give a split with examples, and a count of 1 or more."
+        )
     return {name: np.array([bool(row[name]) for row in rows]) for name in rows[0]}
 
 

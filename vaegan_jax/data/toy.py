@@ -3,9 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+RING_SD, GRID_SD = 0.01, 0.05
+
 
 def ring(
-    key: jax.Array, n: int, *, modes: int = 8, radius: float = 1.0, sd: float = 0.01
+    key: jax.Array, n: int, *, modes: int = 8, radius: float = 1.0, sd: float = RING_SD
 ) -> tuple[jax.Array, jax.Array]:
     """Points `[n, 2]` of a mixture of equal Gaussians on a circle, and its centres `[modes, 2]`; one is (radius, 0)."""
     if modes < 1:
@@ -16,7 +18,7 @@ def ring(
 
 
 def grid(
-    key: jax.Array, n: int, *, side: int = 5, spacing: float = 2.0, sd: float = 0.05
+    key: jax.Array, n: int, *, side: int = 5, spacing: float = 2.0, sd: float = GRID_SD
 ) -> tuple[jax.Array, jax.Array]:
     """Points `[n, 2]` of a mixture of equal Gaussians on a square grid around 0, and its centres `[side * side, 2]`."""
     if side < 1:

@@ -20,6 +20,8 @@ subject measures    one seed's model, its samples and features; what `evaluate` 
 distances inputs annealed    below them: nearest neighbours in blocks, checks, AIS's chains and their file
 """
 
+# ruff: noqa: F401 (names for type checkers: __all__ is made of the table below, which ruff does not read)
+
 import importlib
 from typing import TYPE_CHECKING, Any
 
@@ -39,73 +41,25 @@ if TYPE_CHECKING:
     from vaegan_jax.metrics.score import inception_score
     from vaegan_jax.metrics.spectrum import high_frequency_share, radial_power
 
-_FILE = {
-    "active_units": "likelihood",
-    "ais_log_likelihood": "ais",
-    "bdmc": "ais",
-    "bdmc_gap": "ais",
-    "bound_from_weights": "likelihood",
-    "collisions": "birthday",
-    "density_coverage": "manifold",
-    "duplicates": "birthday",
-    "elbo_terms": "likelihood",
-    "evaluate": "evaluation",
-    "frechet_distance": "frechet",
-    "frechet_from_statistics": "frechet",
-    "frechet_infinity": "frechet",
-    "high_frequency_share": "spectrum",
-    "importance_log_likelihood": "likelihood",
-    "inception_score": "score",
-    "kernel_distance": "kernel",
-    "memorisation": "neighbors",
-    "mode_coverage": "modes",
-    "mode_divergence": "modes",
-    "nearest_neighbor_error": "neighbors",
-    "parzen_estimate": "parzen",
-    "parzen_log_likelihood": "parzen",
-    "posterior_log_likelihood": "posterior",
-    "posterior_samples": "posterior",
-    "prd_curve": "prd",
-    "precision_recall": "manifold",
-    "radial_power": "spectrum",
-    "squared_mmd": "kernel",
-    "stacked_modes": "modes",
-    "statistics": "frechet",
+_NAMES = {
+    "ais": ("ais_log_likelihood", "bdmc", "bdmc_gap"),
+    "birthday": ("collisions", "duplicates"),
+    "evaluation": ("evaluate",),
+    "frechet": ("frechet_distance", "frechet_from_statistics", "frechet_infinity", "statistics"),
+    "kernel": ("kernel_distance", "squared_mmd"),
+    "likelihood": ("active_units", "bound_from_weights", "elbo_terms", "importance_log_likelihood"),
+    "manifold": ("density_coverage", "precision_recall"),
+    "modes": ("mode_coverage", "mode_divergence", "stacked_modes"),
+    "neighbors": ("memorisation", "nearest_neighbor_error"),
+    "parzen": ("parzen_estimate", "parzen_log_likelihood"),
+    "posterior": ("posterior_log_likelihood", "posterior_samples"),
+    "prd": ("prd_curve",),
+    "score": ("inception_score",),
+    "spectrum": ("high_frequency_share", "radial_power"),
 }
+_FILE = {name: file for file, names in _NAMES.items() for name in names}
 
-__all__ = [
-    "active_units",
-    "ais_log_likelihood",
-    "bdmc",
-    "bdmc_gap",
-    "bound_from_weights",
-    "collisions",
-    "density_coverage",
-    "duplicates",
-    "elbo_terms",
-    "evaluate",
-    "frechet_distance",
-    "frechet_from_statistics",
-    "frechet_infinity",
-    "high_frequency_share",
-    "importance_log_likelihood",
-    "inception_score",
-    "kernel_distance",
-    "memorisation",
-    "mode_coverage",
-    "mode_divergence",
-    "nearest_neighbor_error",
-    "parzen_estimate",
-    "parzen_log_likelihood",
-    "posterior_log_likelihood",
-    "posterior_samples",
-    "prd_curve",
-    "precision_recall",
-    "radial_power",
-    "squared_mmd",
-    "stacked_modes",
-    "statistics",
-]
+__all__ = sorted(_FILE)
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import itertools
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -173,26 +174,22 @@ def evaluate(
         inputs.count(name, value, least[name])
     ask = Settings(sigma=None if sigma is None else inputs.positive("sigma", sigma), key=key, **counts)
     described, wanted, models = _models(run, seeds)
-    each, about = list[list[Value]](), None
+    first = next(models)
+    if not hasattr(first.algorithm, "sample"):
+        raise ValueError(f"{first.algorithm.__name__} draws no samples: evaluate is for generative models.")
+    judged = _data(described, first, data, split, network, data_dir)
+    algorithm, step, statistics = first.algorithm.__name__.rpartition(".")[2], int(first.state.step), _statistics(first)
+
+    def subject(seed: int, one: model.Model) -> Subject:
+        folder = _folder(run, seed, step, ask, judged) if isinstance(run, str | Path) else None
+        return Subject(one.algorithm, one.config, one.state, judged, ask, folder)
+
     with contextlib.nullcontext() if progress else logs.quiet():
-        for seed, one in zip(wanted, models, strict=True):
-            if about is None:
-                if not hasattr(one.algorithm, "sample"):
-                    raise ValueError(f"{one.algorithm.__name__} draws no samples: evaluate is for generative models.")
-                judged = _data(described, one, data, split, network, data_dir)
-                about = one.algorithm.__name__.rpartition(".")[2], int(one.state.step), _statistics(one)
-            folder = _folder(run, seed, about[1], ask, judged) if isinstance(run, str | Path) else None
-            subject = Subject(one.algorithm, one.config, one.state, judged, ask, folder)
-            if not each:
-                _check(names, subject)
-            found: list[Value] = []
-            for i, name in enumerate(names, 1):
-                if progress:
-                    print(f"seed {seed}: {name} ({i} of {len(names)})", file=sys.stderr, flush=True)
-                found += MEASURES[name].values(subject)
-            each.append(found)
-    assert about is not None
-    algorithm, step, statistics = about
+        _check(names, subject(wanted[0], first))
+        each = [
+            _measured(names, subject(seed, one), seed, progress)
+            for seed, one in zip(wanted, itertools.chain((first,), models), strict=True)
+        ]
     scale = "[0, 1]" if judged.reference.x.ndim == 4 else "any"
     rows = tuple(_row(values, scale, statistics, wanted) for values in zip(*each, strict=True))
     title = str(run.workdir or "run") if isinstance(run, fit.Run) else str(run)
@@ -221,22 +218,32 @@ def _check(names: Sequence[str], subject: Subject) -> None:
         raise ValueError(f"{'; '.join(missing)}. Or leave {'it' if len(missing) == 1 else 'them'} out.")
 
 
+def _measured(names: Sequence[str], subject: Subject, seed: int, progress: bool) -> list[Value]:
+    """One seed's values of every metric."""
+    found: list[Value] = []
+    for i, name in enumerate(names, 1):
+        if progress:
+            print(f"seed {seed}: {name} ({i} of {len(names)})", file=sys.stderr, flush=True)
+        found += MEASURES[name].values(subject)
+    return found
+
+
 def _row(values: Sequence[Value], scale: str, statistics: str, seeds: Sequence[int]) -> Row:
     """One metric's values of all seeds."""
     one = values[0]
     errors = tuple(value.error for value in values if value.error is not None)
     same = len({value.note for value in values}) == 1
     return Row(
-        features.metric_name(one.metric, one.network, one.n),
-        tuple(value.value for value in values),
-        errors if len(errors) == len(values) else None,
-        one.over,
-        one.network,
-        one.n,
-        one.split,
-        scale,
-        statistics,
-        one.note if same else "; ".join(f"seed {s}: {v.note}" for s, v in zip(seeds, values, strict=True)),
+        metric=features.metric_name(one.metric, one.network, one.n),
+        values=tuple(value.value for value in values),
+        errors=errors if len(errors) == len(values) else None,
+        over=one.over,
+        network=one.network,
+        n=one.n,
+        split=one.split,
+        range=scale,
+        statistics=statistics,
+        note=one.note if same else "; ".join(f"seed {s}: {v.note}" for s, v in zip(seeds, values, strict=True)),
     )
 
 

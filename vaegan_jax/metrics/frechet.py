@@ -15,6 +15,7 @@ import os
 import tempfile
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,23 +161,30 @@ def load(path: str | Path) -> Statistics:
         with np.load(path, allow_pickle=False) as file:
             mu, sigma = file["mu"], file["sigma"]
             n, network = (int(file["n"]), str(file["network"])) if "n" in file and "network" in file else (0, "")
-    except (KeyError, TypeError, OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, OSError, EOFError, ValueError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is no npz with arrays mu and sigma ({error}): write one with `save`.") from error
     return Statistics(mu, sigma, n, network)
 
 
-def cached(folder: str | Path, digest: str, network: str, features: Callable[[], ArrayLike]) -> Statistics:
+def cached(
+    folder: str | Path, digest: str, weights: str, network: str, features: Callable[[], ArrayLike]
+) -> Statistics:
     """Statistics of a data set from `folder`, or computed from `features()` [N, D] and left there.
 
-    digest: of the data (`Dataset.sha256`); network: a name that changes when the features do, such as the digest of its
-    weights. Both key the file, so other data or another network never meet it.
+    digest: of the data (`Dataset.sha256`); weights: of the network (`Extractor.digest`); network: its name. They key
+    the file, so other data or another network never meet it. A damaged file is one warning, and is made anew.
     """
-    if not digest or not network:
-        raise ValueError(f"digest is {digest!r} and network {network!r}: give both, as they key the cache.")
-    key = hashlib.sha256(f"{digest}\n{network}".encode()).hexdigest()[:32]
+    if not digest or not weights or not network:
+        raise ValueError(
+            f"digest is {digest!r}, weights {weights!r}, network {network!r}: give all, as they key the cache."
+        )
+    key = hashlib.sha256(f"{digest}\n{weights}\n{network}".encode()).hexdigest()[:32]
     path = Path(folder) / f"frechet-{key}.npz"
     if path.is_file():
-        return load(path)
+        try:
+            return load(path)
+        except ValueError as error:
+            warnings.warn(f"The cached file {path} is damaged, and is made anew: {error}", stacklevel=2)
     stats = statistics(features(), network)
     save(path, stats, digest)
     return stats

@@ -16,7 +16,7 @@ def kernel_distance(
 ) -> tuple[float, float]:
     """(mean, standard deviation) of MMD^2 over `subsets` random subsets of each set, drawn without replacement.
 
-    The deviation is that of one subset's estimate (divided by `subsets`), not of the mean. A function of its arguments:
+    The deviation is that of one subset's estimate (ddof 0), not of the mean. A function of its arguments:
     the same seed gives the same value.
 
     Raises ValueError for fewer examples than subset_size, unequal widths, a dtype that is not floating, NaN.

@@ -12,51 +12,51 @@ from vaegan_jax.data import toy
 from vaegan_jax.metrics import ais, frechet, kernel, likelihood, manifold, modes, neighbors, parzen, prd, score
 from vaegan_jax.metrics.subject import PIXELS, Subject, Value, as_float
 
-MIXTURES: dict[str, Any] = {"ring": toy.ring, "grid": toy.grid}
+MIXTURES: dict[str, tuple[Any, float]] = {"ring": (toy.ring, toy.RING_SD), "grid": (toy.grid, toy.GRID_SD)}
 EXAMPLES = 100  # whose likelihoods are estimated at once
 VALIDATION = 1000  # images of Parzen's choice of sigma
 
 
 def frechet_distance(one: Subject) -> list[Value]:
-    a, b = frechet.statistics(one.both[0]), one.data.statistics
+    a, b = frechet.statistics(one.features), one.data.statistics
     value = frechet.frechet_from_statistics(a.mu, a.sigma, b.mu, b.sigma)
     few = min(one.ask.samples, b.n) < frechet.ENOUGH
     return [one.compared("frechet_distance", value, note=f"biased, n < {frechet.ENOUGH:,}" if few else "")]
 
 
 def frechet_infinity(one: Subject) -> list[Value]:
-    found = frechet.frechet_infinity(one.both[0], one.data.statistics)
+    found = frechet.frechet_infinity(one.features, one.data.statistics)
     return [one.compared("frechet_infinity", found.value, note="extrapolated to infinitely many samples")]
 
 
 def kernel_distance(one: Subject) -> list[Value]:
     size = min(1000, one.ask.samples, len(one.data.reference))
     if size == one.ask.samples == len(one.data.reference):  # every subset is the set itself
-        return [one.compared("kernel_distance", kernel.squared_mmd(one.both[0], one.data.both[0]))]
-    value, error = kernel.kernel_distance(one.both[0], one.data.both[0], subset_size=size)
+        return [one.compared("kernel_distance", kernel.squared_mmd(one.features, one.data.features))]
+    value, error = kernel.kernel_distance(one.features, one.data.features, subset_size=size)
     return [one.compared("kernel_distance", value, error=error, over=f"100 subsets of {size:,}")]
 
 
 def inception_score(one: Subject) -> list[Value]:
-    value, error = score.inception_score(one.both[1])
-    note = f"of {one.data.reference.split}: {score.inception_score(one.data.both[1])[0]:.4g}{_accuracy(one)}"
+    value, error = score.inception_score(one.probabilities)
+    note = f"of {one.data.reference.split}: {score.inception_score(one.data.probabilities)[0]:.4g}{_accuracy(one)}"
     found = Value("inception_score", value, one.ask.samples, "none", one.data.network, error, "10 splits", note)
     return [found]
 
 
 def precision_recall(one: Subject) -> list[Value]:
-    pair = manifold.precision_recall(one.data.both[0], one.both[0])
+    pair = manifold.precision_recall(one.data.features, one.features)
     return [one.compared(name, v, note="k=3") for name, v in zip(("precision", "recall"), pair, strict=True)]
 
 
 def density_coverage(one: Subject) -> list[Value]:
-    pair = manifold.density_coverage(one.data.both[0], one.both[0])
+    pair = manifold.density_coverage(one.data.features, one.features)
     return [one.compared(name, v, note="k=5") for name, v in zip(("density", "coverage"), pair, strict=True)]
 
 
 def prd_scores(one: Subject) -> list[Value]:
     n = min(one.ask.samples, len(one.data.reference))  # as many of each: unequal numbers bend the clusters
-    curve = prd.prd_curve(one.data.both[0][:n], one.both[0][:n])
+    curve = prd.prd_curve(one.data.features[:n], one.features[:n])
     return [
         one.compared("f8", curve.f8, note=f"weighs recall, {n:,} of each"),
         one.compared("f1_8", curve.f1_8, note=f"weighs precision, {n:,} of each"),
@@ -65,8 +65,8 @@ def prd_scores(one: Subject) -> list[Value]:
 
 def classes(one: Subject) -> list[Value]:
     """What the classifier sees in the samples: how many classes, how far their shares are from the reference's."""
-    p, q = (probabilities.argmax(axis=1) for probabilities in (one.both[1], one.data.both[1]))
-    width = one.both[1].shape[1]
+    p, q = (probabilities.argmax(axis=1) for probabilities in (one.probabilities, one.data.probabilities))
+    width = one.probabilities.shape[1]
     share, usual = (np.bincount(c, minlength=width) / len(c) for c in (p, q))
     seen = share > 0
     with np.errstate(divide="ignore"):
@@ -74,7 +74,7 @@ def classes(one: Subject) -> list[Value]:
     return [
         one.compared("classes", int(seen.sum()), note=f"{int((usual > 0).sum())} in the split{_accuracy(one)}"),
         one.compared("class_divergence", divergence, note="KL of class shares to the split's, nats"),
-        one.compared("confidence", one.both[1].max(axis=1).mean(), note="mean of the largest class probability"),
+        one.compared("confidence", one.probabilities.max(axis=1).mean(), note="mean of the largest class probability"),
     ]
 
 
@@ -95,8 +95,8 @@ def mixture_modes(one: Subject) -> list[Value]:
 
 def _mixture(one: Subject) -> tuple[np.ndarray, float]:
     """centres [M, 2] and standard deviation of the mixture that the data are drawn from."""
-    make = MIXTURES[one.data.train.name]
-    return np.asarray(make(jax.random.key(0), 1)[1]), make.__kwdefaults__["sd"]
+    make, sd = MIXTURES[one.data.train.name]
+    return np.asarray(make(jax.random.key(0), 1)[1]), sd
 
 
 def parzen_likelihood(one: Subject) -> list[Value]:
@@ -125,11 +125,11 @@ def importance(one: Subject) -> list[Value]:
     for start in range(0, len(x), EXAMPLES):
         block = x[start : start + EXAMPLES]
         mean, log_var = one.algorithm.encode(one.config, one.state, block)
-        keys = (jax.random.fold_in(one.key(purpose), start) for purpose in ("likelihood", "elbo"))
+        bound_key, elbo_key = (jax.random.fold_in(one.key(purpose), start) for purpose in ("likelihood", "elbo"))
         bound = likelihood.importance_log_likelihood(
-            one.density, block, mean, log_var, next(keys), samples=one.ask.draws
+            one.density, block, mean, log_var, bound_key, samples=one.ask.draws
         )
-        terms = likelihood.elbo_terms(one.density, block, mean, log_var, next(keys))
+        terms = likelihood.elbo_terms(one.density, block, mean, log_var, elbo_key)
         for name, value in {"log_likelihood": bound, "elbo": terms["elbo"], "kl": terms["kl"], "mean": mean}.items():
             found.setdefault(name, []).append(np.asarray(value))
     means = np.concatenate(found.pop("mean"))
@@ -161,7 +161,7 @@ def gap(one: Subject) -> list[Value]:
         mean: jax.Array = one.algorithm.decode_standard(one.config, one.state, z)
         if one.has_likelihood:
             return jax.random.bernoulli(key, mean).astype(jnp.float32)
-        return mean + (one.ask.sigma or 1) * jax.random.normal(key, mean.shape)
+        return mean + one.sigma * jax.random.normal(key, mean.shape)
 
     found = ais.bdmc_gap(one.density, simulate, one.key("bdmc"), n=n, **_annealing(one, "bdmc"))
     return [_likelihood(one, "bdmc_gap", np.asarray(found), _chains(one), split="simulated")]

@@ -75,13 +75,22 @@ class Data:
         """(features, class probabilities) of the reference."""
         return self.look(self.reference.x)
 
+    @property
+    def features(self) -> np.ndarray:
+        return self.both[0]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.both[1]
+
     @functools.cached_property
     def statistics(self) -> frechet.Statistics:
         """Of the reference's features: from the cache, where the network has a digest."""
         if self.extractor is None or not self.extractor.digest or "both" in self.__dict__:
-            return frechet.statistics(self.both[0], self.network)
-        digest = f"{self.network}-{self.extractor.digest}"
-        return frechet.cached(self.folder, self.reference.sha256, digest, lambda: self.both[0])
+            return frechet.statistics(self.features, self.network)
+        return frechet.cached(
+            self.folder, self.reference.sha256, self.extractor.digest, self.network, lambda: self.features
+        )
 
     def look(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(features [N, D], class probabilities [N, classes]); of pixels the latter is empty."""
@@ -117,6 +126,14 @@ class Subject:
         """(features, class probabilities) of the samples."""
         return self.data.look(self.drawn)
 
+    @property
+    def features(self) -> np.ndarray:
+        return self.both[0]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        return self.both[1]
+
     def compared(self, metric: str, value: float, network: str | None = None, **more: Any) -> Value:
         """A value of the samples against the reference."""
         split = f"{self.data.reference.split} ({len(self.data.reference):,})"
@@ -128,12 +145,17 @@ class Subject:
         return hasattr(self.algorithm, "log_likelihood")
 
     @property
+    def sigma(self) -> float:
+        """Of N(G(z), sigma^2 I), for an algorithm without a likelihood of its own."""
+        assert self.ask.sigma is not None, "_needs_density has refused what asks for a density"
+        return self.ask.sigma
+
+    @property
     def density(self) -> Callable[[jax.Array, jax.Array], jax.Array]:
         """log p(x | z), z ~ N(0, I) [B, K], x [B, ...] -> [B]: the model's own, or N(x; G(z), sigma^2 I)."""
         if self.has_likelihood:
             return functools.partial(self.algorithm.log_likelihood, self.config, self.state)
-        # Where sigma is missing, `_check` has refused what asks for a density.
-        return functools.partial(_around, self.algorithm, self.config, self.ask.sigma or 1.0, self.state)
+        return functools.partial(_around, self.algorithm, self.config, self.sigma, self.state)
 
     @functools.cached_property
     def targets(self) -> jax.Array:
@@ -151,7 +173,7 @@ class Subject:
         """What `density` and `targets` are, for a row."""
         if not self.has_likelihood:
             noise = ", x = (byte + U) / 256" if self.data.reference.x.dtype == np.uint8 else ""
-            return f"N(G(z), {self.ask.sigma:g}^2 I){noise}"
+            return f"N(G(z), {self.sigma:g}^2 I){noise}"
         kind = self.config.likelihood
         if kind == "bernoulli":
             return f"{kind}, binarised: {self.config.binarize}"
