@@ -77,8 +77,8 @@ reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines u
 reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 18 minutes)
 reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST: VAE, VAE with Dis_l, VAE/GAN, GAN (some 4 hours)
 reproduce-iwae: ## Burda et al.: tables 1 and 2, one and two layers, k = 1, 5, 50, active units (some 4 hours)
-reproduce-likelihood: ## Wu et al.: VAEs and GANs by annealed importance sampling, and what Parzen windows say (some 6 hours)
-reproduce-mixtures: ## PacGAN and VEEGAN: modes of a ring and a grid, packed discriminators (some 4 hours)
+reproduce-likelihood: ## Wu et al.: VAEs and GANs by annealed importance sampling, and what Parzen windows say (some 5 hours)
+reproduce-mixtures: ## PacGAN and VEEGAN: modes of a ring and a grid, packed discriminators (some 3 hours)
 reproduce-dirac: ## Mescheder et al.: which training methods converge, on a GAN of two numbers (3 minutes)
 reproduce-challenges: ## The survey: latent widths, data, blur, collapse rates, each with a figure (some 2 hours)
 $(REPRODUCE): install

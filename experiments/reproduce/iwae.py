@@ -12,8 +12,6 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from experiments.reproduce import draw
 from experiments.reproduce import iwae_models as models
 from experiments.reproduce.iwae_models import Model
@@ -92,27 +90,51 @@ def table1(job: Job, tag: str) -> Outcome:
     return Outcome(rows, [Table(title, columns, lines)], {f"table1-{tag}.png": caption})
 
 
+def _units(units: str) -> list[int]:
+    """Of each layer, from `16+5`."""
+    return [int(n) for n in units.split("+")]
+
+
 def _draw(job: Job, tag: str, found: Numbers) -> None:
+    said = PUBLISHED[tag]
+    layers = len(_units(said["vae_1"][1]))
     figure = plots.new_figure(7.4, 3.2)
     left, right = figure.subplots(1, 2)
     for kind, colour in (("vae", draw.RED), ("iwae", draw.BLUE)):
         # With one sample, IWAE is the VAE.
-        names = ["vae_1", *(name for name in PUBLISHED[tag] if name.startswith(kind) and name != "vae_1")]
+        names = ["vae_1", *(name for name in said if name.startswith(kind) and name != "vae_1")]
         at = [int(name.rpartition("_")[2]) for name in names]
-        left.plot(at, [PUBLISHED[tag][name][0] for name in names], "D--", color=colour, markerfacecolor="white",
-                  markersize=5, linewidth=0.8, label=f"{kind.upper()}, paper")  # fmt: skip
         seeds = [s for s in found[names[0]] if all(s in found[name] for name in names)]
-        for axes, what in ((left, lambda v: v["nll"]), (right, lambda v: v["units"][0])):
-            values = np.array([[what(found[name][s]) for name in names] for s in seeds], np.float64)
-            values = values.reshape(len(seeds), len(names))
-            draw.band(axes, at, values, colour, f"{kind.upper()}, ours", marker="o", markersize=4)
-    for axes, label in ((left, "negative log-likelihood, nats"), (right, "active units, first layer")):
+        ours = [[found[name][s] for name in names] for s in seeds]
+        curve = functools.partial(_curve, at=at, colour=colour, kind=kind.upper())
+        curve(left, theirs=[said[name][0] for name in names], ours=[[v["nll"] for v in one] for one in ours])
+        for i in range(layers):
+            units = [_units(said[name][1])[i] for name in names]
+            curve(right, theirs=units, ours=[[v["units"][i] for v in one] for one in ours], marker="os"[i])
+    active = "active units" + (" (squares: second layer)" if layers > 1 else "")
+    for axes, label in ((left, "negative log-likelihood, nats"), (right, active)):
         axes.set(xscale="log", xlabel="k", ylabel=label)
         axes.set_xticks([1, 5, 50], ["1", "5", "50"])
         axes.minorticks_off()
         plots.clean(axes)
     left.legend(frameon=False, fontsize=8)
     plots.render(figure, job.figures / f"table1-{tag}.png")
+
+
+def _curve(
+    axes: Any,
+    *,
+    at: Sequence[int],
+    theirs: Sequence[float],
+    ours: Sequence[Sequence[float]],
+    colour: str,
+    kind: str,
+    marker: str = "o",
+) -> None:
+    """theirs [K] at k `at`, hollow; ours [S, K], full."""
+    axes.plot(at, theirs, f"{marker}--", color=colour, markerfacecolor="white", markersize=5, linewidth=0.8,
+              label=f"{kind}, paper")  # fmt: skip
+    draw.band(axes, at, ours, colour, f"{kind}, ours", marker=marker, markersize=4)
 
 
 def switching(job: Job) -> Outcome:

@@ -105,28 +105,31 @@ def _shared(job: Job) -> Job:
     return job.beside("trainings")
 
 
+def side_by_side(job: Job) -> bool:
+    """As a job's trainings are by themselves, but for a smoke's, most of whose time is compilation."""
+    return job.budget == "smoke" or jax.default_backend() != "cpu"
+
+
 def train(job: Job, model: Model) -> Trained:
     found = _shared(job).fit(
         f"{model.layers}-{model.name}", model.algorithm, config(model, job.budget), data(job)[0],
-        steps=steps(job.budget), side_by_side=True if job.budget == "smoke" else None,
+        steps=steps(job.budget), side_by_side=side_by_side(job),
     )  # fmt: skip
     job.tick()
     return found
 
 
 def switch(job: Job, start: Model, goal: Model, trained: Trained) -> Trained:
-    """Seed by seed from what `start` has become, optimiser and all, by the objective of `goal` at a rate of 1e-4."""
-    runs, failed = dict[int, Any](), list(trained.failed)
-    for seed in trained.seeds:
-        state = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], trained.state(seed))
-        one = _shared(job).fit(
-            f"{start.name}-to-{goal.name}", goal.algorithm, config(goal, job.budget, 1e-4), data(job)[0],
-            steps=switch_steps(job.budget), seeds=(seed,), initial_states=state,
-        )  # fmt: skip
-        job.tick()
-        runs |= one.runs
-        failed += one.failed
-    return Trained(runs, tuple(sorted(failed)))
+    """From what `start` has become, optimiser and all, by the objective of `goal` at a rate of 1e-4."""
+    if not trained.seeds:
+        return trained
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(trained.state(seed) for seed in trained.seeds))
+    found = _shared(job).fit(
+        f"{start.name}-to-{goal.name}", goal.algorithm, config(goal, job.budget, 1e-4), data(job)[0],
+        steps=switch_steps(job.budget), seeds=trained.seeds, side_by_side=side_by_side(job), initial_states=states,
+    )  # fmt: skip
+    job.tick()
+    return Trained(found.runs, tuple(sorted({*trained.failed, *found.failed})))
 
 
 def log_weight(model: Model, config: Any, state: Any, key: jax.Array, x: jax.Array) -> jax.Array:

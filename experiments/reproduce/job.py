@@ -210,7 +210,7 @@ class Job:
         """fit.fit in this part's folder `name`, so that it goes on after a stop; a seed that diverges is a failed one.
 
         On an accelerator seeds are trained side by side, on a CPU one after the other unless told otherwise (small
-        nets gain); if one of several diverges, each is trained alone.
+        nets gain); if one of several diverges, each is trained alone. `initial_states` has an entry for each seed.
         """
         import jax
 
@@ -221,11 +221,13 @@ class Job:
         every = max(1, min(steps, arguments.pop("log_every", max(1, steps // 100))))
         saves = self.choose(2, 10, 10)  # a checkpoint with its picture costs more than a smoke's steps
         arguments = {"checkpoint_every": every * max(1, steps // (saves * every)), "keep": 1} | arguments
+        initial = arguments.pop("initial_states", None)
 
-        def train(folder: str, seeds: Sequence[int]) -> Any:
+        def train(folder: str, seeds: Sequence[int], which: slice = slice(None)) -> Any:
             run = fit.fit(
                 algorithm, config, dataset, steps=steps, seeds=seeds, workdir=self.workdir / folder, log_every=every,
-                progress=self.progress, write=[self.tick], **arguments,
+                initial_states=jax.tree.map(lambda leaf: leaf[which], initial), progress=self.progress,
+                write=[self.tick], **arguments,
             )  # fmt: skip
             self.tick()
             return run
@@ -241,11 +243,11 @@ class Job:
                 self.say(f"{name}: {error} Each seed is trained alone now.")
                 apart.touch()
         runs = {}
-        for seed in seeds:
+        for i, seed in enumerate(seeds):
             if seed in failed:
                 continue
             try:
-                runs[seed] = train(f"{name}-{seed}", (seed,))
+                runs[seed] = train(f"{name}-{seed}", (seed,), slice(i, i + 1))
             except fit.Diverged as error:
                 self.say(f"{name}: {error} Seed {seed} counts as failed.")
                 failed.append(seed)

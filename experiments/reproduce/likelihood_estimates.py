@@ -28,8 +28,10 @@ COLUMNS = {
 }  # fmt: skip
 WIDTHS = np.arange(10, 30) / 100
 """Of the Parzen window, as in the released code."""
-Numbers = Mapping[int, Mapping[str, float]]
-"""Of each finished seed."""
+REVERSE_CHAINS = 1
+"""Of BDMC, an image; as in the released code. More would lower its upper bound."""
+Numbers = Mapping[int, Mapping[str, Any]]
+"""Of each finished seed: see `evaluate`."""
 Data = Mapping[str, Dataset]
 """train, held, test: see `images`."""
 
@@ -84,10 +86,10 @@ def importance_draws(job: Job) -> int:
     return int(job.choose(50, 20_000, 200_000))
 
 
-def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) -> dict[str, float]:
+def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) -> dict[str, Any]:
     """Every estimate of one seed's density, nats, means over images; each is kept when it is there.
 
-    ais_error, train_error: standard errors over the images.
+    ais_each, train_each: [n], the images' own.
     """
     config, state = trained.config(), trained.state(seed)
     log_p, key = functools.partial(density, model, config, state), jax.random.key(seed)
@@ -105,7 +107,8 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) ->
     def gap() -> float:
         found = metrics.bdmc_gap(
             log_p, functools.partial(simulate, model, config, state), jax.random.fold_in(key, 3),
-            latents=model.latents, n=n_made, workdir=job.workdir / f"{name}-bdmc", **annealing(job),
+            latents=model.latents, n=n_made, workdir=job.workdir / f"{name}-bdmc", reverse_chains=REVERSE_CHAINS,
+            **annealing(job),
         )  # fmt: skip
         return float(np.asarray(found, np.float64).mean())
 
@@ -131,15 +134,15 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) ->
     steps, how = model.steps(job.budget), annealing(job)
     long = (how["chains"], how["distributions"])
     of = {
-        "ais": (steps, n_test, *long), "train": (steps, n_train, *long), "gap": (steps, n_made, *long),
+        "ais": (steps, n_test, *long), "train": (steps, n_train, *long), "gap": (steps, n_made, *long, REVERSE_CHAINS),
         "kde": (steps, parzen_samples(job)), "is": (steps, n_test, importance_draws(job)),
     }  # fmt: skip
-    numbers = {}
+    numbers = dict[str, Any]()
     for what, compute in computed.items():
         each = np.asarray(job.kept(f"{name}-{what}", compute, of=of[what]), np.float64)
         numbers[what] = float(each.mean())
         if each.ndim:
-            numbers[f"{what}_error"] = float(each.std(ddof=1) / np.sqrt(each.size))
+            numbers[f"{what}_each"] = each
     return numbers
 
 
@@ -158,11 +161,19 @@ def train(job: Job, chosen: Sequence[Model], data: Data) -> tuple[dict[str, Trai
     """Trains and judges each of `chosen`: by name, what was trained and what `evaluate` says of each finished seed."""
     trained, found = dict[str, Trained](), dict[str, Numbers]()
     for model in chosen:
-        one = trained[model.name] = job.fit(
-            model.name, model.algorithm, model.config(job.budget), data["train"], steps=model.steps(job.budget)
-        )
+        one = trained[model.name] = fit(job, model, data)
         found[model.name] = {seed: evaluate(job, model, one, seed, data) for seed in one.seeds}
     return trained, found
+
+
+def fit(job: Job, model: Model, data: Data) -> Trained:
+    """The parts share trainings, which lie beside their folders."""
+    found = job.beside("trainings").fit(
+        model.name, model.algorithm, model.config(job.budget), data["train"], steps=model.steps(job.budget),
+        side_by_side=True if job.budget == "smoke" else None,
+    )  # fmt: skip
+    job.tick()
+    return found
 
 
 def columns(model: Model) -> list[str]:
@@ -175,9 +186,19 @@ def used(data: Data) -> tuple[Dataset, ...]:
 
 
 def error(numbers: Numbers, what: str) -> str:
-    """The standard error over images, mean over seeds, as text."""
-    values = [v[f"{what}_error"] for v in numbers.values()]
-    return f"{np.mean(values):.2g}" if values else "-"
+    """The standard error over images of `what`, one of ais and train, mean over seeds, as text."""
+    return _error([v[f"{what}_each"] for v in numbers.values()])
+
+
+def paired_error(a: Numbers, b: Numbers, what: str) -> str:
+    """The same of the difference between two models, image by image: both are judged on the same ones."""
+    return _error([a[seed][f"{what}_each"] - b[seed][f"{what}_each"] for seed in a if seed in b])
+
+
+def _error(seeds: Sequence[np.ndarray]) -> str:
+    """seeds: each one's values of the images [n]."""
+    errors = [each.std(ddof=1) / np.sqrt(each.size) for each in seeds]
+    return f"{np.mean(errors):.2g}" if errors else "-"
 
 
 def rows(
@@ -188,7 +209,10 @@ def rows(
     chains = f"{how['chains']} chains, {how['distributions']:,} distributions"
 
     def cell(model: Model, what: str) -> Measured:
-        note = {"kde": f"{parzen_samples(job):,} samples", "is": f"k {importance_draws(job):,}"}.get(what, chains)
+        note = {
+            "kde": f"{parzen_samples(job):,} samples", "is": f"k {importance_draws(job):,}",
+            "gap": f"{chains}, one reverse chain an image",
+        }.get(what, chains)  # fmt: skip
         if what in ("ais", "train"):
             note += f"; standard error over images {error(found[model.name], what)}"
         return over_seeds(

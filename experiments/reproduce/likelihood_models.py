@@ -29,11 +29,11 @@ class Model:
     epochs: int
     rates: tuple[float, ...]
     """Of Adam: the VAE's; the generator's and the discriminator's. Of SGD, its first: GMMN's."""
+    cpu_steps: int = 20_000
 
     def steps(self, budget: str) -> int:
-        if self.algorithm is gmmn:
-            return {"smoke": 3, "cpu": 3_000, "paper": 50 * self.epochs}[budget]
-        return {"smoke": 10, "cpu": 20_000, "paper": EPOCH * self.epochs}[budget]
+        smoke, epoch = (3, 50) if self.algorithm is gmmn else (10, EPOCH)
+        return {"smoke": smoke, "cpu": self.cpu_steps, "paper": epoch * self.epochs}[budget]
 
     @property
     def row(self) -> str:
@@ -88,11 +88,11 @@ MODELS = (
     Model("VAE-50", vae, 50, 0.005, 1_000, (1e-4,)),
     Model("GAN-50", gan, 50, 0.01, 1_000, (1e-4, 1e-4)),
     Model("VAE-10", vae, 10, 0.03, 4_000, (1e-5,)),
-    Model("GAN-10", gan, 10, 0.025, 8_000, (1e-4, 1e-3)),
+    Model("GAN-10", gan, 10, 0.025, 8_000, (1e-4, 1e-3), 10_000),
 )
 GMMN = (
-    Model("GMMN-50", gmmn, 50, 0.01, 1_000, (0.5,)),
-    Model("GMMN-10", gmmn, 10, 0.025, 1_000, (2.0,)),
+    Model("GMMN-50", gmmn, 50, 0.01, 1_000, (0.5,), 1_000),
+    Model("GMMN-10", gmmn, 10, 0.025, 1_000, (2.0,), 1_000),
 )
 """50,000 iterations of a fiftieth of the images: their released checkpoints' names."""
 BY_NAME = {model.name: model for model in MODELS}

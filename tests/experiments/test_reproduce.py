@@ -6,6 +6,8 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import chex
+import jax
 import numpy as np
 import pytest
 
@@ -222,6 +224,12 @@ def test_training_goes_on_and_counts_failed_seeds(tmp_path, monkeypatch):
         found = lost.fit("group", vae, config, Dataset(x), steps=6, log_every=2, side_by_side=True)
         assert found.seeds == (0, 1) and found.failed == ()
     assert asked == [(0, 1), (0,), (1,), (0,), (1,)]
+
+    # Given states are each seed's own when it is trained alone: no step is taken here.
+    given = jax.tree.map(lambda *leaves: np.stack(leaves), *(found.state(seed) for seed in (1, 0)))
+    found = lost.fit("given", vae, config, Dataset(x), steps=0, side_by_side=True, initial_states=given)
+    chex.assert_trees_all_equal(found.state(0), jax.tree.map(lambda leaf: leaf[0], given))
+    chex.assert_trees_all_equal(found.state(1), jax.tree.map(lambda leaf: leaf[1], given))
 
 
 def test_what_is_kept_is_of_its_settings(tmp_path):

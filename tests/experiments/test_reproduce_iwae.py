@@ -1,10 +1,15 @@
 """Burda et al.'s target: the schedule, the optimiser, rows, a smoke run of table 1 and of table 2."""
 
+from types import SimpleNamespace
+
+import jax
+import numpy as np
 import pytest
 
-from experiments.reproduce import iwae, published
+from experiments.reproduce import iwae, job, published
 from experiments.reproduce import iwae_models as models
 from tests.smoke import smoke
+from vaegan_jax import plots
 
 
 def test_every_part_fills_rows_of_the_published_ones():
@@ -38,8 +43,36 @@ def test_models_differ_by_objective_and_samples_alone(tag):
     assert len({(c.optimizer, c.decoder, c.latents) for c in configs.values()}) == 1
 
 
-def test_a_smoke_run_of_switching(tmp_path, mnist):
+@pytest.mark.parametrize("tag", ["one", "two"])
+def test_the_figure_has_the_published_units_of_every_layer(tag, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "render", lambda figure, file: drawn.append(figure))
+    numbers = {"nll": 90.0, "units": [12, 3]}
+    iwae._draw(SimpleNamespace(figures=tmp_path), tag, {name: {0: numbers} for name in iwae.PUBLISHED[tag]})
+    left, right = drawn[0].axes
+    hollow = [line.get_ydata().tolist() for line in right.lines if line.get_markerfacecolor() == "white"]
+    one = {"one": [[19, 20, 20], [19, 22, 25]], "two": [[16, 17, 17], [5, 5, 5], [16, 21, 26], [5, 5, 7]]}
+    assert hollow == one[tag] and len(right.lines) == 2 * len(hollow) and len(left.lines) == 4
+
+
+def test_a_smoke_run_of_switching(tmp_path, mnist, monkeypatch):
+    """Whose seeds are side by side, and end as alone."""
     mnist("train")
     found = smoke("iwae", tmp_path, "switching")
     assert found["switch_helps"]["ours"]["n"] == 2
     assert found["one_vae_1"]["verdict"].startswith("not run")
+
+    start, goal = models.MODELS["one"][0], models.MODELS["one"][-1]
+    part = job.Job("smoke", (0, 1), tmp_path / "switching", tmp_path / "figures", progress=False)
+    trained = models.train(part, start)
+    ends = {}
+    for together in (True, False):
+        monkeypatch.setattr(models, "side_by_side", lambda job, together=together: together)
+        ends[together] = models.switch(part, start, goal, trained)
+        assert ends[together].seeds == (0, 1) and ends[together].failed == ()
+    folders = {file.name for file in (tmp_path / "trainings").glob("vae_1-to-iwae_50*")}
+    assert folders == {"vae_1-to-iwae_50", "vae_1-to-iwae_50-0", "vae_1-to-iwae_50-1"}
+    for seed in (0, 1):
+        alone, stacked = (jax.tree.leaves(ends[together].state(seed).model.params) for together in (False, True))
+        for a, b in zip(alone, stacked, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from experiments.reproduce import likelihood, likelihood_binary, published
 from experiments.reproduce import likelihood_estimates as estimates
 from experiments.reproduce import likelihood_models as models
 from tests.smoke import smoke
-from vaegan_jax import metrics, nets, vae
+from vaegan_jax import fit, metrics, nets, vae
 
 
 def test_every_part_fills_rows_of_the_published_ones():
@@ -30,6 +31,24 @@ def test_every_part_fills_rows_of_the_published_ones():
     for name, (_, value) in likelihood_binary.PUBLISHED.items():
         if value is not None:
             assert known[f"binary_{names.get(name, name)}"].value == value
+
+
+def test_a_short_budget_has_steps_of_its_own_for_each_model():
+    steps = {model.name: model.steps("cpu") for model in (*models.MODELS, *models.GMMN)}
+    assert steps == {
+        "VAE-50": 20_000, "GAN-50": 20_000, "VAE-10": 20_000, "GAN-10": 10_000, "GMMN-50": 1_000, "GMMN-10": 1_000,
+    }  # fmt: skip
+    known = published.entries()["likelihood"]
+    for model in (*models.MODELS, *models.GMMN):
+        assert model.steps("paper") == known[f"ais_{model.row}"].steps
+
+
+def test_errors_of_two_models_are_of_their_difference_image_by_image():
+    a = {0: {"ais_each": np.array([0.0, 100.0, 200.0])}, 1: {"ais_each": np.array([0.0, 1.0, 2.0])}}
+    b = {0: {"ais_each": np.array([3.0, 103.0, 206.0])}}  # its seed 1 failed
+    assert estimates.error(a, "ais") == f"{(100 / 3**0.5 + 1 / 3**0.5) / 2:.2g}"
+    assert estimates.paired_error(a, b, "ais") == "1"  # of -3, -3, -6
+    assert estimates.paired_error(a, {}, "ais") == "-"
 
 
 def test_the_binary_model_has_epochs_of_its_own_split():
@@ -56,6 +75,35 @@ def test_ais_from_the_encoder_is_unbiased_where_the_answer_is_known():
         latents=2, chains=64, distributions=100, progress=False,
     )  # fmt: skip
     np.testing.assert_allclose(found, exact, atol=0.1)
+
+
+def test_parts_share_trainings_and_claims_are_given_the_gaps(tmp_path, mnist, monkeypatch):
+    """All but GAN-10's training and the sandwich is made up."""
+    mnist("train")
+
+    def evaluate(job, model, trained, seed, data):
+        far = 300.0 if model.name == "VAE-50" else 0.0
+        each = {"ais_each": np.array([1.0, 2.0, 3.0, 6.0]) + far, "train_each": np.array([5.0, 7.0]) + 2 * far}
+        means = {name.removesuffix("_each"): float(values.mean()) for name, values in each.items()}
+        return each | means | {"gap": 10.0, "kde": far, "is": 0.0}
+
+    def train(algorithm, config, data, *, workdir, steps, **more):
+        asked.append((workdir, steps))
+        if workdir.name != "GAN-10":
+            return SimpleNamespace(config=config)
+        return real(algorithm, config, data, workdir=workdir, steps=steps, **more)
+
+    asked, real = [], fit.fit
+    monkeypatch.setattr(estimates, "evaluate", evaluate)
+    monkeypatch.setattr(fit, "fit", train)
+    found = smoke("likelihood", tmp_path, "continuous", "sandwich")
+    assert asked == [(tmp_path / "trainings" / model.name, 10) for model in (*models.MODELS, models.BY_NAME["GAN-10"])]
+    assert found["gap_shrinks"]["ours"]["n"] == 2 and found["gap_shrinks"]["steps"] == 10
+    assert found["overfit_vae50"]["ours"]["values"] == [600 + 6 - 303 - 10.0] * 2
+    assert found["overfit_more_than_gan"]["ours"]["values"] == [293.0 - (6 + 10 - 3)] * 2
+    assert found["vae_over_gan_50"]["ours"]["values"] == [303.0 - 3 - 10] * 2
+    assert found["vae_over_gan_50"]["note"] == "standard error of the paired difference over images 0"
+    assert found["gap_vae50"]["note"].endswith("one reverse chain an image")
 
 
 def test_a_smoke_run(tmp_path, mnist):

@@ -1,5 +1,6 @@
 """Mixtures: PacGAN's counting by hand, rows, and a smoke run."""
 
+import json
 import math
 
 import numpy as np
@@ -29,6 +30,12 @@ def test_the_printed_table_is_that_of_the_rules(tag):
         assert entry.not_run and float(mixtures.MIXTURES[tag].veegan[who][0]) == entry.value
 
 
+def test_at_budget_cpu_the_claims_two_are_trained_longer():
+    """Whose row, training and evaluations have steps of their own."""
+    at = {budget: [mixtures.steps(budget, packing) for packing in mixtures.PACKINGS] for budget in ("cpu", "paper")}
+    assert at == {"cpu": [20_000, 20_000, 10_000, 10_000], "paper": [400_000] * 4}
+
+
 def test_shares_are_of_good_points():
     centres = np.array([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0], [30.0, 0.0]])
     points = np.array([[0.1, 0.0]] * 3 + [[10.0, 0.1]] + [[18.0, 0.0]] * 4)  # the last four are near no mode
@@ -38,8 +45,13 @@ def test_shares_are_of_good_points():
     assert mixtures.measure(points[4:], centres, 0.1) == pytest.approx({"modes": 0, "good": 0, "kl": math.log(4)})
 
 
-def test_a_smoke_run(tmp_path):
+def test_a_smoke_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(mixtures, "steps", lambda budget, packing: {1: 20, 2: 12}[packing])
     found = smoke("mixtures", tmp_path, "ring")
+    rows = ("ring_modes_1", "ring_modes_2", "ring_more_modes")
+    assert [found[row]["steps"] for row in rows] == [20, 12, 12]
+    table = json.loads((tmp_path / "results" / "mixtures" / "ring.json").read_text())["tables"][0]
+    assert "of 400,000 steps: GAN 20, PacGAN2 12." in table["title"]
     assert found["ring_modes_2"]["ours"]["n"] == 2 and found["ring_modes_3"]["ours"] is None
     assert found["ring_perfect"]["verdict"] == "claim holds" and found["ring_perfect"]["budget"] == "exact"
     assert pictures("mixtures", tmp_path) == {"ring-samples.png", "ring-modes.png"}

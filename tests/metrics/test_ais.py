@@ -54,6 +54,22 @@ def test_the_gap_is_the_sandwichs(key):
     assert gap.shape == (3,) and found.x.shape == (3, 6)
 
 
+def test_one_reverse_chain_is_a_looser_upper_bound(key):
+    """Of the same images and forward run; none named is as many as forward ones."""
+
+    def run(**more):
+        settings = {"latents": 2, "n": 400, "distributions": 12, "chains": 8, "progress": False} | more
+        return ais.bdmc(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **settings)
+
+    same, many, one = run(), run(reverse_chains=8), run(reverse_chains=1)
+    np.testing.assert_array_equal(same.upper, many.upper)
+    np.testing.assert_array_equal(one.x, many.x)
+    np.testing.assert_array_equal(one.lower, many.lower)
+    above, looser = one.upper - SMALL.exact(one.x), one.upper - many.upper
+    for difference in (above, looser):
+        assert one.upper.shape == (400,) and difference.mean() > 3 * difference.std() / 20
+
+
 def test_two_distributions_are_plain_importance_sampling_from_the_prior(key):
     found = estimate(jax.random.clone(key), distributions=2, chains=2)
     z = jax.random.normal(jax.random.split(key)[0], (4 + 2, 3, 2))[4:]  # after the pilots
@@ -70,7 +86,7 @@ def test_only_the_pilots_set_the_steps(key):
     def steps(z):
         start = ais._start(density, x, z, rows=ais.ROWS)
         state = ais.State(start, jnp.full((5, 3), 0.2), jnp.zeros((6, 3)))
-        settings = {"pilots": 4, "leapfrogs": 10, "rows": ais.ROWS}
+        settings = {"backwards": False, "pilots": 4, "leapfrogs": 10, "rows": ais.ROWS}
         given = state, betas, jnp.diff(betas), jax.random.clone(key), 0, 4
         return ais._advance(density, x, *given, **settings).steps
 
@@ -253,5 +269,8 @@ def test_bad_input_is_refused(changes, sentence, key):
 def test_a_simulator_of_another_width_is_refused(key):
     with pytest.raises(ValueError, match=r"simulate returns shape \(6, 4\): \[4, ...\] is expected"):
         ais.bdmc_gap(SMALL.log_likelihood, lambda key, z: SMALL.simulate(key, z).T, key, latents=2, n=4)
-    with pytest.raises(ValueError, match="n is 0"):
-        ais.bdmc_gap(SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), latents=2, n=0)
+    for changes, said in (({"n": 0}, "n is 0"), ({"reverse_chains": 0}, "reverse_chains is 0")):
+        with pytest.raises(ValueError, match=said):
+            ais.bdmc_gap(
+                SMALL.log_likelihood, SMALL.simulate, jax.random.clone(key), **{"latents": 2, "n": 4} | changes
+            )

@@ -176,6 +176,7 @@ def bdmc(
     latents: int,
     n: int,
     chains: int = 16,
+    reverse_chains: int | None = None,
     distributions: int = 1000,
     leapfrogs: int = 10,
     pilots: int = 4,
@@ -191,9 +192,12 @@ def bdmc(
     z ~ N(0, I), x = simulate(key, z [n, K]) ~ p(x | z), so z is an exact sample of p(z | x): the reverse chains of an
     example all start there. The lower bound comes first, and the reverse chains take the steps that it found: those
     depend on x alone. log_likelihood must be the density of what simulate draws, or the bounds are of nothing.
-    Settings and errors as ais_log_likelihood's; `workdir` gets lower.npz and upper.npz.
+    reverse_chains: for each example; None: as many as `chains`. Fewer give a looser (higher) upper bound; Wu et al.'s
+    released code uses one. Other settings and errors as ais_log_likelihood's; `workdir` gets lower.npz and upper.npz.
     """
     inputs.count("n", n, 1)
+    reverse_chains = chains if reverse_chains is None else reverse_chains
+    inputs.count("reverse_chains", reverse_chains, 1)
     check_key(key)
     run = _Run(
         latents, chains, pilots, distributions, leapfrogs, step, warmup, block, rows_at_once(rows), workdir, progress
@@ -209,7 +213,7 @@ def bdmc(
     check_log_likelihood(log_likelihood, x, latents)
     prior = jax.random.normal(start_key, (pilots + chains, n, latents))
     forward = _anneal(run, log_likelihood, x, prior, lower_key, "lower")
-    posterior = jnp.broadcast_to(z[None], (chains, n, latents))
+    posterior = jnp.broadcast_to(z[None], (reverse_chains, n, latents))
     reverse = _anneal(run, log_likelihood, x, posterior, upper_key, "upper", forward.steps)
     return Sandwich(x, _log_mean(forward.log_weight[pilots:]), -_log_mean(-reverse.log_weight))
 
@@ -247,7 +251,8 @@ def _anneal(
     betas = schedule(run.distributions)
     temperatures = jnp.asarray(betas, jnp.float32)
     increments = jnp.asarray(np.diff(betas), jnp.float32)  # the differences in float64: they are small
-    fixed = {"pilots": 0 if replayed is not None else run.pilots, "leapfrogs": run.leapfrogs, "rows": run.rows}
+    fixed = {"pilots": run.pilots, "leapfrogs": run.leapfrogs, "rows": run.rows}
+    backwards = replayed is not None
     found = file.read() if file else None
     if found is not None:
         index, state = found
@@ -264,7 +269,10 @@ def _anneal(
     with logs.quiet(not run.progress):
         for i in logs.steps(len(starts), f"{name}, blocks of {run.block} distributions"):
             end = min(starts[i] + run.block, total)
-            state = _advance(log_likelihood, x, state, temperatures, increments, run_key, starts[i], end, **fixed)
+            state = _advance(
+                log_likelihood, x, state, temperatures, increments, run_key, starts[i], end, backwards=backwards,
+                **fixed,
+            )  # fmt: skip
             jax.block_until_ready(state)
             if file:
                 file.write(end, state)
@@ -310,7 +318,7 @@ def _warm(
     return jax.lax.fori_loop(0, transitions, move, (only, steps))[1]
 
 
-@functools.partial(jax.jit, static_argnames=("pilots", "leapfrogs", "rows"))
+@functools.partial(jax.jit, static_argnames=("backwards", "pilots", "leapfrogs", "rows"))
 def _advance(
     log_likelihood: LogLikelihood,
     x: jax.Array,
@@ -321,14 +329,15 @@ def _advance(
     first: jax.Array,
     end: jax.Array,
     *,
+    backwards: bool,
     pilots: int,
     leapfrogs: int,
     rows: int,
 ) -> State:
     """The state after the increments first..end-1; their bounds are traced, so that one program serves all blocks.
 
-    Without pilots in reverse: from the last increment on, what the forward run did undone. (An HMC transition is its
-    own reversal.)
+    Backwards, where no chain is a pilot: from the last increment on, what the forward run did undone. (An HMC
+    transition is its own reversal.)
     """
     evaluate = hmc.evaluator(log_likelihood, x, rows)
 
@@ -343,4 +352,4 @@ def _advance(
         chains = _move(evaluate, state.chains, state.steps[t], betas[t + 1], jax.random.fold_in(key, t), leapfrogs)
         return State(chains, state.steps, state.log_weight + increments[t] * chains.log_likelihood)
 
-    return jax.lax.fori_loop(first, end, forward if pilots else reverse, state)
+    return jax.lax.fori_loop(first, end, reverse if backwards else forward, state)
