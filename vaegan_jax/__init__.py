@@ -7,6 +7,7 @@ hierarchical     the VAE with several stochastic layers
 wake_sleep mcem     vae's nets by the algorithms that it was first compared with: no bound, or no encoder
 classifier   a small convolutional classifier, whose features the metrics compare; it has classify in place of sample
 pca          principal components and probabilistic PCA, the linear baseline
+privacy      DP-SGD's noisy gradients, and the epsilon that they promise
 hmc          Hamiltonian Monte Carlo on a decoder's posterior, tempered or not
 fit          the loop: compiled chunks, many seeds at once, exact resume
 metrics      likelihoods, distances of features, manifolds, modes, neighbours: how good a model is

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaegan_jax import losses
+from vaegan_jax import losses, privacy
 from vaegan_jax import state as players
 from vaegan_jax.config import check_fields
 from vaegan_jax.state import Player
@@ -166,7 +166,10 @@ def gradients(
         (r, f)
     )
     g_loss, g_cotangent = jax.value_and_grad(lambda rf: pair.generator(*rf).mean())((r, f))
-    d_gradient = pull(d_cotangent)[0]
+    if getattr(config, "dp_clip", None) is None:
+        d_gradient = pull(d_cotangent)[0]
+    else:
+        d_gradient = _private_gradient(config, d, x, fake, penalty_key)
     g_gradient = pull_generator(pull(g_cotangent)[1])[0]
 
     metrics = {
@@ -188,6 +191,25 @@ def gradients(
     metrics["generator_gradient_norm"] = players.gradient_norm(g_gradient)
     metrics["discriminator_gradient_norm"] = players.gradient_norm(d_gradient)
     return (g_gradient, g_stats), (d_gradient, d_stats), metrics
+
+
+def _private_gradient(config: Any, discriminator: Player, x: jax.Array, fake: jax.Array, key: jax.Array) -> Any:
+    """The discriminator's by DP-SGD: one gradient for each real example, with its fake, cut and summed under noise."""
+    loss = losses.ADVERSARIAL[config.adversarial].discriminator
+    dropout_key, noise_key = jax.random.split(key)
+
+    def judge(params: Any, image: jax.Array, dropout: jax.Array) -> jax.Array:
+        variables = {"params": params, "batch_stats": discriminator.batch_stats}
+        (logit, _), _ = players.apply(config.discriminator, variables, image[None], None, train=True, dropout=dropout)
+        return logit
+
+    def one(params: Any, x: jax.Array, fake: jax.Array, key: jax.Array) -> jax.Array:
+        real_key, fake_key = jax.random.split(key)
+        return config.discriminator_weight * loss(judge(params, x, real_key), judge(params, fake, fake_key)).mean()
+
+    keys = jax.random.split(dropout_key, x.shape[0])
+    each = jax.vmap(jax.grad(one), (None, 0, 0, 0))(discriminator.params, x, fake, keys)
+    return privacy.aggregate(each, config.dp_clip, config.dp_noise, noise_key)
 
 
 def _penalty(

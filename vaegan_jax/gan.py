@@ -92,6 +92,10 @@ class Config:
     labels: Literal["classes", "attributes"] = "classes"
     packing: int = 1
     """PacGAN (Lin et al. 2018): the discriminator judges so many examples at once, side by side on the last axis."""
+    dp_clip: float | None = None
+    """DP-SGD for the discriminator (Xie et al. 2018): the norm that each example's gradient is cut to; None: off."""
+    dp_noise: float = 1.0
+    """And the deviation of the noise on their sum, over dp_clip. privacy.epsilon says what that promises."""
     batch_size: int = 100
     dataset_size: int = 50_000
     """N, which with batch_size makes the epochs of the momentum's schedule; `fit` sets it to its data's."""
@@ -114,6 +118,22 @@ class Config:
         adversarial.check(self)
         if not 0 < self.bias_margin < 0.5:
             raise ValueError(f"bias_margin is {self.bias_margin}: give a number above 0 and below a half.")
+        if self.dp_clip is not None:
+            _check_private(self)
+
+
+def _check_private(config: Config) -> None:
+    """Refuses what would let the data out beside the discriminator's private gradient, or has no gradient for each."""
+    if not (config.dp_clip or 0) > 0 or config.dp_noise < 0:
+        raise ValueError(f"dp_clip is {config.dp_clip} and dp_noise {config.dp_noise}: give above 0, and 0 or more.")
+    usual = {"gradient_penalty": 0, "r1": 0, "r2": 0, "dragan": 0, "num_classes": 0, "packing": 1}
+    other = [f"{name} is {getattr(config, name)}" for name, value in usual.items() if getattr(config, name) != value]
+    if config.adversarial == "relativistic":
+        other.append("adversarial is 'relativistic', whose generator sees real examples")
+    if getattr(config.discriminator, "norm", "none") == "batch":
+        other.append("the discriminator normalises by batches")
+    if other:
+        raise ValueError(f"dp_clip is {config.dp_clip}, but {', '.join(other)}: neither is private here, leave it out.")
 
 
 def dcgan(conditional: bool = False) -> Config:
@@ -197,8 +217,12 @@ class State:
 
 
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
-    """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one (Goodfellow's)"""
+    """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one (Goodfellow's).
+
+    With dp_clip it does not: it is of the data.
+    """
     shape = players.check_shape(shape)
+    data_mean = None if config.dp_clip is not None else data_mean
     return State(jnp.int32(0), *adversarial.init_players(config, key, shape, data_mean), shape)
 
 

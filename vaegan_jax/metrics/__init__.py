@@ -14,6 +14,7 @@ prd          the curve of precision against recall
 modes        modes found of a mixture, and of stacked MNIST's 1000
 neighbors    1-nearest-neighbour error; whether samples lie nearer to the training set than test examples
 spectrum     power of spatial frequencies: how blurred images are
+membership   whether a score tells training examples from others
 birthday     pairs of samples that are alike, and the number of different ones that their frequency tells
 evaluation   all of it for one model
 subject measures    one seed's model, its samples and features; what `evaluate` can ask of it
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from vaegan_jax.metrics.kernel import kernel_distance, squared_mmd
     from vaegan_jax.metrics.likelihood import active_units, bound_from_weights, elbo_terms, importance_log_likelihood
     from vaegan_jax.metrics.manifold import density_coverage, precision_recall
+    from vaegan_jax.metrics.membership import membership_auc
     from vaegan_jax.metrics.modes import mode_coverage, mode_divergence, stacked_modes
     from vaegan_jax.metrics.neighbors import memorisation, nearest_neighbor_error
     from vaegan_jax.metrics.parzen import parzen_estimate, parzen_log_likelihood
@@ -49,6 +51,7 @@ _NAMES = {
     "kernel": ("kernel_distance", "squared_mmd"),
     "likelihood": ("active_units", "bound_from_weights", "elbo_terms", "importance_log_likelihood"),
     "manifold": ("density_coverage", "precision_recall"),
+    "membership": ("membership_auc",),
     "modes": ("mode_coverage", "mode_divergence", "stacked_modes"),
     "neighbors": ("memorisation", "nearest_neighbor_error"),
     "parzen": ("parzen_estimate", "parzen_log_likelihood"),
