@@ -80,7 +80,7 @@ reproduce-iwae: ## Burda et al.: tables 1 and 2, one and two layers, k = 1, 5, 5
 reproduce-likelihood: ## Wu et al.: VAEs and GANs by annealed importance sampling, and what Parzen windows say (some 5 hours)
 reproduce-mixtures: ## PacGAN and VEEGAN: modes of a ring and a grid, packed discriminators (some 3 hours)
 reproduce-dirac: ## Mescheder et al.: which training methods converge, on a GAN of two numbers (3 minutes)
-reproduce-challenges: ## The survey: latent widths, data, blur, collapse rates, each with a figure (some 2 hours)
+reproduce-challenges: ## The survey: latent widths, data, blur, collapse rates, privacy, each with a figure (some 3 hours)
 $(REPRODUCE): install
 	$(BIN)/python -m experiments.reproduce $(@:reproduce-%=%) $(FLAGS)
 	$(BIN)/python -m experiments.reproduce.report

@@ -100,6 +100,16 @@ QUESTIONS = (
         ),
     ),
     Question(
+        "Does a model give its training data away?",
+        "Of 1,000 training images a GAN's discriminator tells one from a new image in {challenges.privacy_gan:.0%} of "
+        "the pairs, a VAE's bound in {challenges.privacy_vae:.0%} (a guess: 50%); with 50,000 in "
+        "{challenges.privacy_gan_data:.0%} and {challenges.privacy_vae_data:.0%} less. With 5,000 it is "
+        "{challenges.privacy_gan_open:.0%}, and {challenges.privacy_gan_private:.0%} by DP-SGD, whose samples are "
+        "{challenges.privacy_price:.0f} farther from images in Frechet distance.",
+        "challenges/privacy.png",
+        "challenges",
+    ),
+    Question(
         "Why is a GAN's training unstable, and what helps?",
         "On a GAN of two numbers with Goodfellow et al.'s loss, a step of both players at once multiplies the distance "
         "to the equilibrium, near it, by {dirac.simultaneous_factor:.4f}: they move away; one after the other they "

@@ -2,13 +2,15 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
-from experiments.reproduce import challenges, challenges_vae, published
+from experiments.reproduce import challenges, challenges_privacy, challenges_vae, published
 from experiments.reproduce import challenges_collapse as ring
 from tests.smoke import pictures, smoke
-from vaegan_jax import losses
+from vaegan_jax import gan, losses, vae
+from vaegan_jax.data.dataset import Dataset
 
 
 def test_every_part_fills_rows_of_the_published_ones():
@@ -57,3 +59,29 @@ def test_a_smoke_run(tmp_path):
     assert found["collapse_non_saturating"]["ours"]["n"] == 2 and found["collapse_hinge"]["ours"] is None
     assert found["width_wide"]["verdict"].startswith("not run")
     assert pictures("challenges", tmp_path) == {"collapse.png", "samples.png"}
+
+
+def test_two_games_differ_by_their_privacy_alone():
+    assert dataclasses.replace(challenges_privacy.game(True), dp_clip=None) == challenges_privacy.game(False)
+
+
+@pytest.mark.parametrize("algorithm", [gan, vae], ids=["gan", "vae"])
+def test_an_attackers_score_is_of_each_image(algorithm):
+    """Whatever images stand beside it, and in the order that they came in."""
+    config = challenges_privacy.game(False) if algorithm is gan else challenges_vae.config(20)
+    config = dataclasses.replace(config, **({} if algorithm is gan else {"binarize": "none"}))
+    state = algorithm.init(config, jax.random.key(0), (4, 4, 1))
+    x = np.random.default_rng(0).integers(0, 256, (6, 4, 4, 1), np.uint8)
+    whole = challenges_privacy.scores(algorithm, config, state, Dataset(x))
+    assert whole.shape == (6,) and len(set(whole)) == 6
+    if algorithm is gan:  # the bound's draws hang on the place in the block
+        np.testing.assert_allclose(challenges_privacy.scores(gan, config, state, Dataset(x[2:])), whole[2:], rtol=1e-5)
+        np.testing.assert_allclose(gan.discriminate(config, state, x)[0], whole, rtol=1e-5)
+
+
+def test_a_smoke_run_of_privacy(tmp_path):
+    found = smoke("challenges", tmp_path, "privacy")
+    assert all(0 <= v <= 1 for name in ("privacy_gan", "privacy_vae") for v in found[name]["ours"]["values"])
+    assert found["privacy_epsilon"]["verdict"] == "reproduced" and found["privacy_epsilon"]["budget"] == "exact"
+    assert found["privacy_gan_data"]["ours"]["n"] == 2 and "epsilon" in found["privacy_defends"]["note"]
+    assert pictures("challenges", tmp_path) == {"privacy.png", "privacy-samples.png"}

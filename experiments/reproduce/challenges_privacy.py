@@ -1,0 +1,216 @@
+"""Does a model give its training data away? Membership inference on a GAN and a VAE, and DP-SGD against it.
+
+The attacker has the model and asks of an image whether it was trained on: the higher its score, the likelier. Of a GAN
+the score is the discriminator's output (Hayes et al. 2019), of a VAE the bound. Images that were not trained on are of
+the same split, MNIST's test split being of other writers.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.reproduce import challenges_vae, draw, samples
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, over_seeds, says
+from vaegan_jax import gan, metrics, nets, plots, privacy, vae
+from vaegan_jax.data.dataset import Dataset
+from vaegan_jax.metrics import frechet
+from vaegan_jax.optimizer import Optimizer
+
+BATCH = 50
+CLIP, NOISE, DELTA = 1.0, 1.0, 1e-5
+DRAWS = 8  # of the VAE's bound, averaged
+BLOCK = 500  # images asked about at once
+COLOURS = {"GAN": draw.RED, "VAE": draw.BLUE}
+PRIVATE = "GAN, DP-SGD"
+BIE = (1.0, 128 / 60_000, 450_000, 1e-5)
+"""Bie et al. 2023 on MNIST: noise, share of the data in a batch, steps of the discriminator, delta."""
+
+
+def steps(budget: str) -> int:
+    return {"smoke": 20, "cpu": 10_000, "paper": 100_000}[budget]
+
+
+def sizes(budget: str) -> tuple[int, ...]:
+    """Training images: few, more, on which DP-SGD is tried too, and many."""
+    return (100, 500, 1_000) if budget == "smoke" else (1_000, 5_000, 50_000)
+
+
+def game(private: bool) -> gan.Config:
+    """784-64x3-64x3-1 maxout with dropout against 64-256-256-784, Adam; small, as DP-SGD has a gradient an example."""
+
+    def adam(rate: float) -> Optimizer:
+        return Optimizer(rule="adam", learning_rate=rate, momentum=0.5)
+
+    return dataclasses.replace(
+        gan.Config(),
+        latents=64,
+        prior="normal",
+        prior_scale=1.0,
+        generator=nets.MLPGenerator(hidden=(256, 256), activation=nn.relu),
+        discriminator=nets.MaxoutDiscriminator(hidden=(64, 64), pieces=3),
+        discriminator_weight=1.0,
+        update="alternating",
+        generator_optimizer=adam(1e-3),
+        discriminator_optimizer=adam(2e-4),
+        batch_size=BATCH,
+        dp_clip=CLIP if private else None,
+        dp_noise=NOISE,
+    )
+
+
+def scores(algorithm: Any, config: Any, state: Any, data: Dataset) -> np.ndarray:
+    """What the attacker orders images by: the discriminator's logit, or the bound, [N]."""
+
+    def block(x: np.ndarray) -> np.ndarray:
+        if algorithm is gan:
+            return np.asarray(gan.discriminate(config, state, jnp.asarray(x))[0])
+        bounds = [vae.elbo(config, state, {"x": x}, jax.random.key(i))["elbo"] for i in range(DRAWS)]
+        return np.mean([np.asarray(bound) for bound in bounds], axis=0)
+
+    return np.concatenate([block(data.x[i : i + BLOCK]) for i in range(0, len(data), BLOCK)])
+
+
+def run(job: Job) -> Outcome:
+    """Does a model give its training data away?"""
+    name, total, counts = samples.dataset(job, "mnist"), steps(job.budget), sizes(job.budget)
+    few, middle, many = counts
+    others = job.load(name, f"train[{many}:]")
+    trained: dict[tuple[str, int], Trained] = {}
+    found: dict[tuple[str, int], dict[int, dict[str, float]]] = {}
+    kinds = [("GAN", gan, game(False), counts), ("VAE", vae, challenges_vae.config(20), counts)]
+    for kind, algorithm, config, each in [*kinds, (PRIVATE, gan, game(True), (middle,))]:
+        for n in each:
+            train = job.load(name, f"train[:{n}]")
+            one = trained[kind, n] = job.fit(
+                f"{kind.replace(', ', '-').lower()}-{n}", algorithm, config, train, steps=total,
+                side_by_side=True if job.budget == "smoke" else None,
+            )  # fmt: skip
+            members = dataclasses.replace(train, x=train.x[: len(others)], label=None)
+            found[kind, n] = {
+                seed: job.kept(
+                    f"{kind}-{n}-{seed}-auc",
+                    functools.partial(_auc, algorithm, one.config(), one.state(seed), members, others), of=(total,),
+                )
+                for seed in one.seeds
+            }  # fmt: skip
+    _distances(job, name, trained, found, middle)
+    data = (job.load(name, f"train[:{many}]"), others)
+    row = functools.partial(over_seeds, trained, found, steps=total, data=data)
+    spent = privacy.epsilon(NOISE, BATCH / middle, total, DELTA)
+    promised = f"epsilon {spent:.1f} at delta {DELTA:g}"
+    rows = {
+        "privacy_gan": row(lambda v: v["auc"], ("GAN", few)),
+        "privacy_vae": row(lambda v: v["auc"], ("VAE", few)),
+        "privacy_gan_data": row(lambda a, b: a["auc"] - b["auc"], ("GAN", few), ("GAN", many)),
+        "privacy_vae_data": row(lambda a, b: a["auc"] - b["auc"], ("VAE", few), ("VAE", many)),
+        "privacy_gan_open": row(lambda v: v["auc"], ("GAN", middle)),
+        "privacy_gan_private": row(lambda v: v["auc"], (PRIVATE, middle), note=promised),
+        "privacy_defends": row(lambda a, b: a["auc"] - b["auc"], ("GAN", middle), (PRIVATE, middle), note=promised),
+        "privacy_price": row(
+            lambda a, b: b["frechet"] - a["frechet"], ("GAN", middle), (PRIVATE, middle), note=promised
+        ),
+        "privacy_epsilon": Measured([privacy.epsilon(*BIE)], exact=True),
+    }
+    lines = [[kind, f"{n:,}", _cell(each, "auc"), _cell(each, "frechet")] for (kind, n), each in found.items()]
+    title = (
+        f"After {total:,} steps of {BATCH} images (the VAE: {challenges_vae.config(20).batch_size}): the area under "
+        "the attack's ROC curve, 1/2 being a guess, and the Frechet distance of samples to images that were not "
+        f"trained on [{name}-cnn]; mean +- sd over seeds. DP-SGD: clip {CLIP:g}, noise {NOISE:g}, {promised}."
+    )
+    columns = ("model", "training images", "AUC of membership", "Frechet distance")
+    _draw(job, counts, middle, found, spent)
+    captions = {
+        "privacy.png": "Does a model give its training data away? How often a training image has a higher score than "
+        "another image, by the number of training images: the score is the discriminator's output of a GAN, the bound "
+        f"of a VAE. The diamond is the GAN whose discriminator was trained by DP-SGD, {promised}."
+    }
+    if _draw_samples(job, trained, middle):
+        captions["privacy-samples.png"] = (
+            f"What privacy costs: samples of the GAN on {middle:,} images, and of the one by DP-SGD, first seed."
+        )
+    return Outcome(rows, [Table(title, columns, lines)], captions)
+
+
+def _auc(algorithm: Any, config: Any, state: Any, members: Dataset, others: Dataset) -> dict[str, float]:
+    return {"auc": metrics.membership_auc(*(scores(algorithm, config, state, x) for x in (members, others)))}
+
+
+def _distances(
+    job: Job,
+    name: str,
+    trained: Mapping[tuple[str, int], Trained],
+    found: Mapping[tuple[str, int], dict[int, dict[str, float]]],
+    n: int,
+) -> None:
+    """Adds the Frechet distance of both GANs on n images to what was found."""
+    extractor = samples.network(job, name)
+    count = job.choose(200, 10_000, 10_000)
+    reference = frechet.statistics(extractor.both(job.load(name, f"train[{sizes(job.budget)[-1]}:]").x)[0])
+    judge = samples.judge(extractor, reference)
+    for kind in ("GAN", PRIVATE):
+        one = trained[kind, n]
+        for seed in one.seeds:
+
+            def distance(one: Trained = one, seed: int = seed) -> float:
+                made = gan.sample(one.config(), one.state(seed), jax.random.key(seed), count)
+                return judge(np.asarray(made))["frechet"]
+
+            value = job.kept(f"{kind}-{n}-{seed}-frechet", distance, of=(steps(job.budget), count))
+            found[kind, n][seed] = {**found[kind, n][seed], "frechet": value}
+
+
+def _cell(seeds: Mapping[int, Mapping[str, float]], name: str) -> str:
+    return draw.spread([v[name] for v in seeds.values() if name in v])
+
+
+def _draw(job: Job, counts: tuple[int, ...], middle: int, found: Mapping[tuple[str, int], Any], spent: float) -> None:
+    figure = plots.new_figure(5.4, 3.5)
+    axes = figure.subplots()
+    for kind, colour in COLOURS.items():
+        seeds = [s for s in found[kind, counts[0]] if all(s in found[kind, n] for n in counts)]
+        values = np.array([[found[kind, n][s]["auc"] for n in counts] for s in seeds]).reshape(len(seeds), len(counts))
+        score = {"GAN": "discriminator's output", "VAE": "bound"}[kind]
+        draw.band(axes, counts, values, colour, f"{kind}: {score}", marker="o", markersize=3.5)
+    private = np.array([[v["auc"]] for v in found[PRIVATE, middle].values()])
+    if len(private):
+        draw.points(axes, [middle], private, draw.GREEN, f"GAN, DP-SGD, epsilon {spent:.1f}", "D")
+    axes.axhline(0.5, color=draw.GREY, linewidth=0.8, linestyle=":")
+    axes.set(xscale="log", xlabel="training images", ylabel="AUC of membership")
+    axes.set_xticks(counts, [f"{n:,}" if n < 1000 else f"{n // 1000}k" for n in counts])
+    axes.minorticks_off()
+    axes.legend(frameon=False, fontsize=8)
+    plots.clean(axes)
+    draw.seeds(figure, len(job.seeds))
+    plots.render(figure, job.figures / "privacy.png")
+
+
+def _draw_samples(job: Job, trained: Mapping[tuple[str, int], Trained], n: int) -> bool:
+    both = {kind: trained[kind, n] for kind in ("GAN", PRIVATE)}
+    if not all(one.seeds for one in both.values()):
+        return False
+    rows = [
+        (kind, np.asarray(gan.sample(one.config(), one.state(one.seeds[0]), jax.random.key(0), 24)))
+        for kind, one in both.items()
+    ]
+    draw.panels(rows, job.figures / "privacy-samples.png", columns=12)
+    return True
+
+
+PART = Part(
+    "privacy",
+    (
+        "privacy_gan", "privacy_vae", "privacy_gan_data", "privacy_vae_data", "privacy_gan_open",
+        "privacy_gan_private", "privacy_defends", "privacy_price", "privacy_epsilon",
+    ),
+    run,
+    says(
+        "membership inference on GANs and VAEs of few and many images, and a GAN by DP-SGD", "20 steps",
+        "10,000 steps each, an estimated 12 minutes a seed", "100,000 steps each",
+    ),
+)  # fmt: skip
