@@ -139,7 +139,7 @@ def fit(
         stops = sorted(step for step in {*saves, *evaluate_at} if start < step <= steps)
         lines_at = sorted({*range(log_every, steps, log_every), *stops})
         name = algorithm.__name__.rpartition(".")[2]
-        writer = held.enter_context(contextlib.closing(logs.JsonLines(folder / "metrics.jsonl"))) if folder else None
+        writer = held.enter_context(logs.JsonLines(folder / "metrics.jsonl")) if folder else None
         stream = None if progress else io.StringIO()
         bar = held.enter_context(logs.progress(steps, initial=start, description=name, stream=stream))
         window = _Window(seeds)

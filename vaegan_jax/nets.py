@@ -115,11 +115,20 @@ def _norm(net: Any, name: str) -> _Norm:
     return _Norm(net.norm, net.norm_epsilon, net.norm_momentum, net.norm_affine, net.dtype, name=name)
 
 
-def _dense(net: Any, width: int, name: str) -> nn.Dense:
-    """A hidden layer of an MLP: no bias where a normalisation follows."""
-    return nn.Dense(
-        width, net.norm == "none", net.dtype, kernel_init=net.kernel_init, bias_init=net.bias_init, name=name
-    )
+def _hidden(net: Any, i: int, h: jax.Array, y: jax.Array | None, train: bool) -> jax.Array:
+    """Hidden layer i of an MLP, activated; no bias where a normalisation follows."""
+    dense = nn.Dense(
+        net.hidden[i], net.norm == "none", net.dtype, kernel_init=net.kernel_init, bias_init=net.bias_init,
+        name=f"hidden{i}",
+    )  # fmt: skip
+    out: jax.Array = net.activation(_norm(net, f"norm{i}")(dense(_with_label(h, y)), train))
+    return out
+
+
+def _output(net: Any, width: int, h: jax.Array, y: jax.Array | None) -> jax.Array:
+    """The last layer of an MLP, float32 [B, width]."""
+    dense = nn.Dense(width, True, net.dtype, kernel_init=net.kernel_init, bias_init=net.bias_init, name="output")
+    return dense(_with_label(h, y)).astype(jnp.float32)
 
 
 class MLPEncoder(_Net):
@@ -140,14 +149,10 @@ class MLPEncoder(_Net):
         self, x: jax.Array, latents: int, y: jax.Array | None = None, *, train: bool = False
     ) -> tuple[jax.Array, jax.Array]:
         h = _flat(x)
-        for i, width in enumerate(self.hidden):
-            h = _dense(self, width, f"hidden{i}")(_with_label(h, y))
-            h = self.activation(_norm(self, f"norm{i}")(h, train))
+        for i in range(len(self.hidden)):
+            h = _hidden(self, i, h, y, train)
         # One product for both heads: a half-width matrix leaves a core idle.
-        heads = nn.Dense(
-            2 * latents, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
-        )(_with_label(h, y))
-        mean, log_var = jnp.split(heads.astype(jnp.float32), 2, axis=1)
+        mean, log_var = jnp.split(_output(self, 2 * latents, h, y), 2, axis=1)
         return mean, log_var
 
 
@@ -167,13 +172,9 @@ class MLPGenerator(_Net):
     @nn.compact
     def __call__(self, z: jax.Array, shape: Shape, y: jax.Array | None = None, *, train: bool = False) -> jax.Array:
         h = z
-        for i, width in enumerate(self.hidden):
-            h = _with_label(h, y)
-            h = self.activation(_norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(h), train))
-        out = nn.Dense(
-            math.prod(shape), True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output"
-        )(_with_label(h, y))
-        return out.reshape(-1, *shape).astype(jnp.float32)
+        for i in range(len(self.hidden)):
+            h = _hidden(self, i, h, y, train)
+        return _output(self, math.prod(shape), h, y).reshape(-1, *shape)
 
 
 class MLPDiscriminator(_Net):
@@ -196,13 +197,9 @@ class MLPDiscriminator(_Net):
     @nn.compact
     def __call__(self, x: jax.Array, y: jax.Array | None = None, *, train: bool = False) -> tuple[jax.Array, jax.Array]:
         h, features = _flat(x), {"input": x}
-        for i, width in enumerate(self.hidden):
-            h = _norm(self, f"norm{i}")(_dense(self, width, f"hidden{i}")(_with_label(h, y)), train)
-            features[f"hidden{i}"] = h = self.activation(h)
-        logit = nn.Dense(1, True, self.dtype, kernel_init=self.kernel_init, bias_init=self.bias_init, name="output")(
-            _with_label(h, y)
-        )
-        return logit[:, 0].astype(jnp.float32), _feature(features, self.feature_layer)
+        for i in range(len(self.hidden)):
+            features[f"hidden{i}"] = h = _hidden(self, i, h, y, train)
+        return _output(self, 1, h, y)[:, 0], _feature(features, self.feature_layer)
 
 
 class MaxoutDiscriminator(_Net):

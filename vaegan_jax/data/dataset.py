@@ -30,7 +30,7 @@ class NotPrepared(DataError):
 class Dataset:
     """Examples in memory (perhaps mapped from a file), read-only.
 
-    x: `[N, H, W, C]` images, uint8 in 0..255 or float32 in [0, 1], or finite float32 `[N, D]` vectors.
+    x: `[N, H, W, C]` images, C 1 or 3, uint8 in 0..255 or float32 in [0, 1], or finite float32 `[N, D]` vectors.
        N is 0 only where an empty slice was asked for; `load` refuses an empty set.
     label: int32 `[N]`, float32 `[N, A]` of attributes, or None.
     name, split: as they were asked for.
