@@ -107,8 +107,10 @@ def test_a_file_cannot_name_other_code(name):
         {"type": "vaegan_jax.vae.vectors", "dim": 3},
         {"type": "vaegan_jax.vae.dataclasses"},
         {"latents": 3},
+        {"type": 3},
+        {"function": None},
     ],
-    ids=lambda stored: str(stored.get("type")),
+    ids=str,
 )
 def test_a_file_makes_configs_and_nothing_else(stored, monkeypatch):
     monkeypatch.setattr(vae, "vectors", lambda dim: pytest.fail("called"))

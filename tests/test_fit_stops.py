@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -104,13 +105,40 @@ def test_a_run_from_before_a_field_existed_goes_on_at_its_default(digits, tmp_pa
         fit.fit(vae, other, digits, steps=4, workdir=tmp_path, progress=False)
 
 
+class Own(nn.Module):
+    """A discriminator from outside vaegan_jax, which a stored config only describes."""
+
+    @nn.compact
+    def __call__(self, x, y=None, *, train=False):
+        return nn.Dense(1)(x)[:, 0], x
+
+
+def test_a_run_from_before_a_field_existed_goes_on_with_a_users_own_net(tmp_path):
+    config = dataclasses.replace(gan.vectors(2), discriminator=Own(), batch_size=5)
+    x = np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32)
+    fit.fit(gan, config, x, steps=2, workdir=tmp_path, progress=False)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    assert stored["config"].pop("dp_noise") == 1.0 and stored["config"]["generator"].pop("norm") == "none"
+    path.write_text(json.dumps(stored))
+    assert fit.fit(gan, config, x, steps=3, workdir=tmp_path, progress=False).steps[-1] == 3
+
+
+def test_a_start_that_was_stopped_halfway_leaves_a_folder_to_begin_in(tmp_path):
+    """config.json is written aside first; a kill or a full disk may leave that file alone."""
+    (tmp_path / ".config.json").write_text("{")
+    module, config = recorder()
+    fit.fit(module, config, NUMBERS, steps=2, workdir=tmp_path, progress=False)
+    assert not (tmp_path / ".config.json").exists()
+
+
 @pytest.mark.parametrize(
     ("bad", "sentence"),
     [
         ({"steps": -1}, "steps is -1"),
         ({"seeds": (1, 1)}, "each once"),
         ({"seeds": (0.5, 1)}, r"seeds is \(0\.5, 1\): give whole numbers"),
-        ({"seeds": "12"}, "seeds is '12': give whole numbers"),
+        ({"seeds": "12"}, r"seeds is \('1', '2'\): give whole numbers"),
         ({"batch_size": 50.0}, r"batch_size is 50\.0: give a whole number"),
         ({"evaluate": lambda *_: {}, "evaluate_at": (1.0,)}, "give whole steps"),
         ({"seeds": ()}, "at least one"),

@@ -306,8 +306,6 @@ def test_a_second_moment_that_begins_at_one_is_burdas_adam():
     [
         ({"second_moment": -1.0}, "second_moment is -1"),
         ({"rule": "sgd", "second_moment": 1.0}, "adam alone"),
-        ({"rule": "adam", "final_momentum": 0.7}, "final_momentum is 0.7 with adam"),
-        ({"rule": "adagrad", "final_momentum": 0.7}, "final_momentum is 0.7 with adagrad"),
         ({"stages": ((3, 1.0), (2, 0.5))}, "rising updates"),
         ({"stages": ((0, 0.0),)}, "factors above 0"),
     ],

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -118,17 +119,30 @@ def test_it_trains_through_fit_with_dropout_and_seeds(key):
     [
         ({"dp_clip": 0.0}, "dp_clip is 0.0 and dp_noise 1.0: give above 0"),
         ({"dp_noise": -1.0}, "dp_noise -1.0: give above 0"),
-        ({"r1": 0.1}, "r1 is 0.1: neither is private"),
+        ({"r1": 0.1}, "r1 is 0.1: nothing is private with it"),
         ({"packing": 2}, "packing is 2"),
         ({"num_classes": 10}, "num_classes is 10"),
         ({"adversarial": "relativistic"}, "whose generator sees real examples"),
-        ({"discriminator": nets.ConvDiscriminator()}, "normalises by batches"),
     ],
     ids=lambda v: next(iter(v)) if isinstance(v, dict) else None,
 )
 def test_what_would_let_the_data_out_is_refused(change, says):
     with pytest.raises(ValueError, match=says):
         dataclasses.replace(private(1.0, 1.0), **change)
+
+
+class Normalised(nn.Module):
+    """A discriminator of a user's own: nothing says that it normalises but what it keeps."""
+
+    @nn.compact
+    def __call__(self, x, y=None, *, train=False):
+        h = nn.BatchNorm(use_running_average=not train)(nn.Dense(3)(x))
+        return nn.Dense(1)(h)[:, 0], h
+
+
+def test_a_discriminator_that_keeps_statistics_of_the_data_is_refused(key):
+    with pytest.raises(ValueError, match="keeps statistics of the data"):
+        gan.init(private(1.0, 1.0, discriminator=Normalised()), key, (D,))
 
 
 def test_epsilon_is_that_of_a_published_training():
@@ -155,6 +169,17 @@ def test_epsilon_moves_as_it_must():
     assert privacy.epsilon(2.0, 0.01, 1000, 1e-5) < base < privacy.epsilon(1.0, 0.02, 1000, 1e-5)
     assert privacy.epsilon(1.0, 0.01, 1000, 1e-3) < base < privacy.epsilon(1.0, 0.01, 2000, 1e-5)
     assert privacy.epsilon(1.0, 0.01, 0, 1e-5) == privacy.epsilon(1.0, 0.0, 1000, 1e-5) == 0.0
+
+
+@pytest.mark.parametrize(("target", "steps"), [(10.0, 10_000), (1.0, 100)])
+def test_the_noise_for_an_epsilon_spends_it(target, steps):
+    noise = privacy.noise_for(target, 0.01, steps, 1e-5)
+    assert privacy.epsilon(noise, 0.01, steps, 1e-5) == pytest.approx(target, rel=1e-6)
+
+
+def test_an_epsilon_that_no_noise_reaches_is_refused():
+    with pytest.raises(ValueError, match=r"target is 0\.001: give an epsilon above 0\.0"):
+        privacy.noise_for(0.001, 0.01, 1000, 1e-5)
 
 
 @pytest.mark.parametrize(

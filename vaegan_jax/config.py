@@ -12,7 +12,7 @@ import math
 import numbers
 import re
 from types import UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import flax.linen as nn
 import jax
@@ -81,6 +81,32 @@ def from_json(value: Any) -> Any:
         raise ValueError(f"The stored config does not fit {value['type']} of this version: {error}.") from None
 
 
+def with_defaults(value: Any) -> Any:
+    """A stored config that has the fields which came later, at their defaults; what is opaque stays."""
+    if isinstance(value, list):
+        return [with_defaults(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    known = {name: with_defaults(v) for name, v in value.items()}
+    try:
+        kind = _look_up(value["type"])
+    except (KeyError, ValueError):
+        return known
+    if not dataclasses.is_dataclass(kind):
+        return known
+    return {name: to_json(default) for name, default in _defaults(kind).items()} | known
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    found = {}
+    for field in _fields(kind):
+        if field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
+
+
 def check_fields(config: Any) -> None:
     """Refuses a value that is not of its field's Literal, int, float (finite) or tuple, each or None if that is said.
 
@@ -89,7 +115,7 @@ def check_fields(config: Any) -> None:
     """
     for field in dataclasses.fields(config):
         value, kind = getattr(config, field.name), field.type
-        if get_origin(kind) is UnionType:
+        if get_origin(kind) in (UnionType, Union):
             if value is None:
                 continue
             kind = next(k for k in get_args(kind) if k is not type(None))
@@ -116,7 +142,8 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _fields(value: Any) -> list[dataclasses.Field]:
-    hidden = ("parent", "name") if isinstance(value, nn.Module) else ()
+    kind = value if isinstance(value, type) else type(value)
+    hidden = ("parent", "name") if issubclass(kind, nn.Module) else ()
     return [f for f in dataclasses.fields(value) if f.name not in hidden]
 
 
@@ -132,8 +159,8 @@ def _function_name(value: Any) -> str | None:
     return None
 
 
-def _look_up(name: str) -> Any:
-    module, _, attribute = name.rpartition(".")
+def _look_up(name: Any) -> Any:
+    module, _, attribute = str(name).rpartition(".")
     if not (module == "jax.nn" or module.startswith("vaegan_jax.")):
         raise ValueError(f"The stored config names {name}: only names of vaegan_jax and jax.nn are read.")
     try:

@@ -110,8 +110,9 @@ def fit(
     config = dataclasses.replace(config, **changes) if changes else config
     if isinstance(seeds, int | np.integer):
         raise ValueError(f"seeds is {seeds}: give several, such as ({seeds},) or range({max(seeds, 1)}).")
-    if not all(isinstance(seed, int | np.integer) for seed in seeds):
-        raise ValueError(f"seeds is {seeds!r}: give whole numbers.")
+    seeds = tuple(seeds)
+    if not all(hasattr(seed, "__index__") for seed in seeds):
+        raise ValueError(f"seeds is {seeds}: give whole numbers.")
     seeds = tuple(int(seed) for seed in seeds)
     every = max(steps, 1) if checkpoint_every is None else checkpoint_every
     _check(config, data, steps, seeds, log_every, every, keep, evaluate, evaluate_at)

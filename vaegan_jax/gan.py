@@ -118,22 +118,22 @@ class Config:
         adversarial.check(self)
         if not 0 < self.bias_margin < 0.5:
             raise ValueError(f"bias_margin is {self.bias_margin}: give a number above 0 and below a half.")
+        if (self.dp_clip is not None and self.dp_clip <= 0) or self.dp_noise < 0:
+            raise ValueError(f"dp_clip is {self.dp_clip} and dp_noise {self.dp_noise}: give above 0, and 0 or more.")
         if self.dp_clip is not None:
             _check_private(self)
 
 
 def _check_private(config: Config) -> None:
     """Refuses what would let the data out beside the discriminator's private gradient, or has no gradient for each."""
-    if not (config.dp_clip or 0) > 0 or config.dp_noise < 0:
-        raise ValueError(f"dp_clip is {config.dp_clip} and dp_noise {config.dp_noise}: give above 0, and 0 or more.")
     usual = {"gradient_penalty": 0, "r1": 0, "r2": 0, "dragan": 0, "num_classes": 0, "packing": 1}
     other = [f"{name} is {getattr(config, name)}" for name, value in usual.items() if getattr(config, name) != value]
     if config.adversarial == "relativistic":
         other.append("adversarial is 'relativistic', whose generator sees real examples")
-    if getattr(config.discriminator, "norm", "none") == "batch":
-        other.append("the discriminator normalises by batches")
     if other:
-        raise ValueError(f"dp_clip is {config.dp_clip}, but {', '.join(other)}: neither is private here, leave it out.")
+        raise ValueError(
+            f"dp_clip is {config.dp_clip}, but {', '.join(other)}: nothing is private with it, leave it out."
+        )
 
 
 def dcgan(conditional: bool = False) -> Config:
@@ -222,8 +222,14 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     With dp_clip it does not: it is of the data.
     """
     shape = players.check_shape(shape)
-    data_mean = None if config.dp_clip is not None else data_mean
-    return State(jnp.int32(0), *adversarial.init_players(config, key, shape, data_mean), shape)
+    private = config.dp_clip is not None
+    generator, discriminator = adversarial.init_players(config, key, shape, None if private else data_mean)
+    if private and jax.tree.leaves(discriminator.batch_stats):
+        raise ValueError(
+            f"dp_clip is {config.dp_clip}, but the discriminator keeps statistics of the data: give one without batch "
+            "normalisation."
+        )
+    return State(jnp.int32(0), generator, discriminator, shape)
 
 
 @functools.partial(jax.jit, static_argnums=0)

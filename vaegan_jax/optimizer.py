@@ -44,7 +44,7 @@ class Optimizer:
     momentum_to: int = 250
     """sgd and rmsprop: momentum goes linearly to final_momentum between these epochs, constant within one.
 
-    The first epoch is 1."""
+    The first epoch is 1. Adam and Adagrad have no such schedule."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -54,8 +54,6 @@ class Optimizer:
             raise ValueError(f"momentum is {self.momentum} and b2 {self.b2}: give numbers in [0, 1).")
         if self.final_momentum is not None and not 0 <= self.final_momentum < 1:
             raise ValueError(f"final_momentum is {self.final_momentum}: give a number in [0, 1), or none.")
-        if self.final_momentum is not None and self.rule not in ("sgd", "rmsprop"):
-            raise ValueError(f"final_momentum is {self.final_momentum} with {self.rule}: give none, or sgd or rmsprop.")
         if self.final_momentum is not None and self.momentum_to <= self.momentum_from:
             raise ValueError(
                 f"momentum_from is {self.momentum_from} and momentum_to {self.momentum_to}: give a later epoch to end."

@@ -1,8 +1,9 @@
 """Differential privacy: what a step of DP-SGD does to gradients, and what many of them promise together.
 
 A mechanism is (epsilon, delta)-private if one example more or less in its data changes the probability of any outcome
-by a factor of at most exp(epsilon), but for delta. Only what is made from private gradients is private: metrics of a
-run are not.
+by a factor of at most exp(epsilon), but for delta. Only what is made from private gradients is private: a run's metrics
+are not, and several runs on the same data spend several epsilons. The noise hangs on the run's seed, which config.json
+names: keep it to yourself. The number of examples counts as known to everybody.
 """
 
 import math
@@ -33,8 +34,8 @@ def epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
 
     Renyi divergences of the sampled Gaussian mechanism at integer orders (Mironov, Talwar & Zhang 2019, section 3.3),
     which add up over steps, turned into epsilon by Canonne, Kamath & Steinke 2020, proposition 12. One example more or
-    less is what the neighbouring data differ by. Batches cut from a shuffled epoch, as `fit` takes them, are treated as
-    if they had been drawn so: everybody does, and it is no proof.
+    less is what the neighbouring data differ by. Batches of one size cut from a shuffled epoch, as `fit` takes them,
+    are treated as if they had been drawn so: everybody does, and it is no proof.
 
     Raises:
         ValueError: noise not above 0, a rate outside of [0, 1], a negative number of steps, a delta outside of (0, 1).
@@ -52,6 +53,22 @@ def epsilon(noise: float, rate: float, steps: int, delta: float) -> float:
     divergences = steps * np.array([_divergence(noise, rate, int(order)) for order in ORDERS])
     found = divergences + np.log1p(-1 / ORDERS) - np.log(delta * ORDERS) / (ORDERS - 1)
     return max(0.0, float(found.min()))
+
+
+def noise_for(target: float, rate: float, steps: int, delta: float) -> float:
+    """The noise, .05 or more, with which `steps` private steps spend the epsilon `target`. The others as there.
+
+    Raises:
+        ValueError: those of `epsilon`, or a target that no noise reaches with ORDERS.
+    """
+    low, high = 0.05, 1e4
+    least = epsilon(high, rate, steps, delta)
+    if not least < target < math.inf:
+        raise ValueError(f"target is {target}: give an epsilon above {least:.3g}, which is what any noise spends here.")
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if epsilon(middle, rate, steps, delta) < target else (middle, high)
+    return high
 
 
 def _divergence(noise: float, rate: float, order: int) -> float:

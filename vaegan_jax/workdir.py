@@ -15,6 +15,8 @@ from vaegan_jax import config as configs
 from vaegan_jax.data.dataset import Dataset
 
 LOCK = ".lock"
+ASIDE = ".config.json"
+"""What a run that was stopped while it began may leave."""
 
 
 def describe(
@@ -66,7 +68,7 @@ def claim(folder: Path, description: dict[str, Any]) -> Iterator[None]:
         raise ValueError(f"workdir {folder} lies below a file: give another place.") from None
     with _lock(folder):
         _check(folder, description)  # again: another process may have been here in between
-        aside = folder / ".config.json"
+        aside = folder / ASIDE
         aside.write_text(json.dumps(description, indent=2) + "\n")
         aside.replace(folder / "config.json")
         yield
@@ -78,19 +80,12 @@ def _check(folder: Path, description: dict[str, Any]) -> None:
     path = folder / "config.json"
     if path.exists():
         stored = read(path)
-        changed = configs.differences(_current(stored), json.loads(json.dumps(description)))
+        current = stored | {"config": configs.with_defaults(stored["config"])}  # older runs go on
+        changed = configs.differences(json.loads(json.dumps(current)), json.loads(json.dumps(description)))
         if changed and checkpoint.steps(folder / "checkpoints"):
             raise ValueError(f"{folder} holds another run; what differs: {'; '.join(changed)}. Give another workdir.")
-    elif folder.exists() and any(entry.name != LOCK for entry in folder.iterdir()):
+    elif folder.exists() and any(entry.name not in (LOCK, ASIDE) for entry in folder.iterdir()):
         raise ValueError(f"workdir {folder} is not empty and has no config.json: give a new folder.")
-
-
-def _current(stored: Any) -> Any:
-    """A stored description whose config has the fields that came later, at their defaults: older runs go on."""
-    try:
-        return stored | {"config": json.loads(json.dumps(configs.to_json(configs.from_json(stored["config"]))))}
-    except (ValueError, KeyError, TypeError):
-        return stored
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ from vaegan_jax.metrics import frechet
 from vaegan_jax.optimizer import Optimizer
 
 BATCH = 50
-CLIP, NOISE, DELTA = 1.0, 1.0, 1e-5
+CLIP, EPSILON, DELTA = 1.0, 10.0, 1e-5
 DRAWS = 8  # of the VAE's bound, averaged
 BLOCK = 500  # images asked about at once
 COLOURS = {"GAN": draw.RED, "VAE": draw.BLUE}
@@ -41,8 +41,11 @@ def sizes(budget: str) -> tuple[int, ...]:
     return (100, 500, 1_000) if budget == "smoke" else (1_000, 5_000, 50_000)
 
 
-def game(private: bool) -> gan.Config:
-    """784-64x3-64x3-1 maxout with dropout against 64-256-256-784, Adam; small, as DP-SGD has a gradient an example."""
+def game(noise: float | None) -> gan.Config:
+    """784-64x3-64x3-1 maxout with dropout against 64-256-256-784, Adam; small, as DP-SGD has a gradient an example.
+
+    noise: of DP-SGD; None: none of it. A tanh output has no bias that is set by the data, which is not private.
+    """
 
     def adam(rate: float) -> Optimizer:
         return Optimizer(rule="adam", learning_rate=rate, momentum=0.5)
@@ -54,13 +57,14 @@ def game(private: bool) -> gan.Config:
         prior_scale=1.0,
         generator=nets.MLPGenerator(hidden=(256, 256), activation=nn.relu),
         discriminator=nets.MaxoutDiscriminator(hidden=(64, 64), pieces=3),
+        output="tanh",
         discriminator_weight=1.0,
         update="alternating",
         generator_optimizer=adam(1e-3),
         discriminator_optimizer=adam(2e-4),
         batch_size=BATCH,
-        dp_clip=CLIP if private else None,
-        dp_noise=NOISE,
+        dp_clip=None if noise is None else CLIP,
+        dp_noise=noise or 1.0,
     )
 
 
@@ -83,15 +87,15 @@ def run(job: Job) -> Outcome:
     others = job.load(name, f"train[{many}:]")
     trained: dict[tuple[str, int], Trained] = {}
     found: dict[tuple[str, int], dict[int, dict[str, float]]] = {}
-    kinds = [("GAN", gan, game(False), counts), ("VAE", vae, challenges_vae.config(20), counts)]
-    for kind, algorithm, config, each in [*kinds, (PRIVATE, gan, game(True), (middle,))]:
+    noise = privacy.noise_for(EPSILON, BATCH / middle, total, DELTA)
+    kinds = [("GAN", gan, game(None), counts), ("VAE", vae, challenges_vae.config(20), counts)]
+    for kind, algorithm, config, each in [*kinds, (PRIVATE, gan, game(noise), (middle,))]:
         for n in each:
-            train = job.load(name, f"train[:{n}]")
+            train, members = job.load(name, f"train[:{n}]"), _members(job, name, n, others)
             one = trained[kind, n] = job.fit(
                 f"{kind.replace(', ', '-').lower()}-{n}", algorithm, config, train, steps=total,
                 side_by_side=True if job.budget == "smoke" else None,
             )  # fmt: skip
-            members = dataclasses.replace(train, x=train.x[: len(others)], label=None)
             found[kind, n] = {
                 seed: job.kept(
                     f"{kind}-{n}-{seed}-auc",
@@ -99,18 +103,27 @@ def run(job: Job) -> Outcome:
                 )
                 for seed in one.seeds
             }  # fmt: skip
-    _distances(job, name, trained, found, middle)
+    blank = _distances(job, name, trained, found, middle)
     data = (job.load(name, f"train[:{many}]"), others)
     row = functools.partial(over_seeds, trained, found, steps=total, data=data)
-    spent = privacy.epsilon(NOISE, BATCH / middle, total, DELTA)
-    promised = f"epsilon {spent:.1f} at delta {DELTA:g}"
+    promised = f"epsilon {EPSILON:g} at delta {DELTA:g}, each seed by itself; noise {noise:.3g}"
+    by_chance = {
+        n: metrics.membership_auc(*(-_ink(x) for x in (_members(job, name, n, others), others))) for n in counts
+    }
+    images = {n: f"standard error over images {_error(min(n, len(others)), len(others)):.2g}" for n in counts}
+
+    def auc(kind: str, n: int, note: str = "") -> Measured:
+        return row(lambda v: v["auc"], (kind, n), note="; ".join(filter(None, (note, images[n]))))
+
     rows = {
-        "privacy_gan": row(lambda v: v["auc"], ("GAN", few)),
-        "privacy_vae": row(lambda v: v["auc"], ("VAE", few)),
-        "privacy_gan_data": row(lambda a, b: a["auc"] - b["auc"], ("GAN", few), ("GAN", many)),
-        "privacy_vae_data": row(lambda a, b: a["auc"] - b["auc"], ("VAE", few), ("VAE", many)),
-        "privacy_gan_open": row(lambda v: v["auc"], ("GAN", middle)),
-        "privacy_gan_private": row(lambda v: v["auc"], (PRIVATE, middle), note=promised),
+        "privacy_gan": auc("GAN", few),
+        "privacy_vae": auc("VAE", few),
+        "privacy_gan_many": auc("GAN", many),
+        "privacy_vae_many": auc("VAE", many),
+        "privacy_gan_data": row(lambda a, b: a["auc"] - b["auc"], ("GAN", few), ("GAN", many), note=images[few]),
+        "privacy_vae_data": row(lambda a, b: a["auc"] - b["auc"], ("VAE", few), ("VAE", many), note=images[few]),
+        "privacy_gan_open": auc("GAN", middle),
+        "privacy_gan_private": auc(PRIVATE, middle, promised),
         "privacy_defends": row(lambda a, b: a["auc"] - b["auc"], ("GAN", middle), (PRIVATE, middle), note=promised),
         "privacy_price": row(
             lambda a, b: b["frechet"] - a["frechet"], ("GAN", middle), (PRIVATE, middle), note=promised
@@ -118,13 +131,16 @@ def run(job: Job) -> Outcome:
         "privacy_epsilon": Measured([privacy.epsilon(*BIE)], exact=True),
     }
     lines = [[kind, f"{n:,}", _cell(each, "auc"), _cell(each, "frechet")] for (kind, n), each in found.items()]
+    lines += [["no model: minus the image's mean", f"{n:,}", f"{value:.3f}", "-"] for n, value in by_chance.items()]
+    lines += [["blank images", "-", "-", f"{blank:.3g}"]]
     title = (
         f"After {total:,} steps of {BATCH} images (the VAE: {challenges_vae.config(20).batch_size}): the area under "
         "the attack's ROC curve, 1/2 being a guess, and the Frechet distance of samples to images that were not "
-        f"trained on [{name}-cnn]; mean +- sd over seeds. DP-SGD: clip {CLIP:g}, noise {NOISE:g}, {promised}."
+        f"trained on [{name}-cnn]; mean +- sd over seeds. DP-SGD: clip {CLIP:g}, {promised}. Last lines: "
+        "what the same images give without a model, and what a picture of nothing is worth."
     )
     columns = ("model", "training images", "AUC of membership", "Frechet distance")
-    _draw(job, counts, middle, found, spent)
+    _draw(job, counts, middle, found)
     captions = {
         "privacy.png": "Does a model give its training data away? How often a training image has a higher score than "
         "another image, by the number of training images: the score is the discriminator's output of a GAN, the bound "
@@ -137,6 +153,21 @@ def run(job: Job) -> Outcome:
     return Outcome(rows, [Table(title, columns, lines)], captions)
 
 
+def _members(job: Job, name: str, n: int, others: Dataset) -> Dataset:
+    """Of n training images, as many as there are others."""
+    found: Dataset = job.load(name, f"train[:{min(n, len(others))}]")
+    return found
+
+
+def _ink(data: Dataset) -> np.ndarray:
+    return np.asarray(data.x.reshape(len(data), -1).mean(axis=1), np.float64)
+
+
+def _error(members: int, others: int) -> float:
+    """Of an area under the curve over images, where the score tells nothing: Mann and Whitney's."""
+    return float(np.sqrt((members + others + 1) / (12 * members * others)))
+
+
 def _auc(algorithm: Any, config: Any, state: Any, members: Dataset, others: Dataset) -> dict[str, float]:
     return {"auc": metrics.membership_auc(*(scores(algorithm, config, state, x) for x in (members, others)))}
 
@@ -147,8 +178,8 @@ def _distances(
     trained: Mapping[tuple[str, int], Trained],
     found: Mapping[tuple[str, int], dict[int, dict[str, float]]],
     n: int,
-) -> None:
-    """Adds the Frechet distance of both GANs on n images to what was found."""
+) -> float:
+    """Adds the Frechet distance of both GANs on n images to what was found; returns that of blank images."""
     extractor = samples.network(job, name)
     count = job.choose(200, 10_000, 10_000)
     reference = frechet.statistics(extractor.both(job.load(name, f"train[{sizes(job.budget)[-1]}:]").x)[0])
@@ -163,13 +194,15 @@ def _distances(
 
             value = job.kept(f"{kind}-{n}-{seed}-frechet", distance, of=(steps(job.budget), count))
             found[kind, n][seed] = {**found[kind, n][seed], "frechet": value}
+    shape = job.load(name, "train[:1]").x.shape[1:]
+    return judge(np.zeros((count, *shape), np.float32))["frechet"]
 
 
 def _cell(seeds: Mapping[int, Mapping[str, float]], name: str) -> str:
     return draw.spread([v[name] for v in seeds.values() if name in v])
 
 
-def _draw(job: Job, counts: tuple[int, ...], middle: int, found: Mapping[tuple[str, int], Any], spent: float) -> None:
+def _draw(job: Job, counts: tuple[int, ...], middle: int, found: Mapping[tuple[str, int], Any]) -> None:
     figure = plots.new_figure(5.4, 3.5)
     axes = figure.subplots()
     for kind, colour in COLOURS.items():
@@ -179,7 +212,7 @@ def _draw(job: Job, counts: tuple[int, ...], middle: int, found: Mapping[tuple[s
         draw.band(axes, counts, values, colour, f"{kind}: {score}", marker="o", markersize=3.5)
     private = np.array([[v["auc"]] for v in found[PRIVATE, middle].values()])
     if len(private):
-        draw.points(axes, [middle], private, draw.GREEN, f"GAN, DP-SGD, epsilon {spent:.1f}", "D")
+        draw.points(axes, [middle], private, draw.GREEN, f"GAN, DP-SGD, epsilon {EPSILON:g}", "D")
     axes.axhline(0.5, color=draw.GREY, linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlabel="training images", ylabel="AUC of membership")
     axes.set_xticks(counts, [f"{n:,}" if n < 1000 else f"{n // 1000}k" for n in counts])
@@ -205,7 +238,8 @@ def _draw_samples(job: Job, trained: Mapping[tuple[str, int], Trained], n: int) 
 PART = Part(
     "privacy",
     (
-        "privacy_gan", "privacy_vae", "privacy_gan_data", "privacy_vae_data", "privacy_gan_open",
+        "privacy_gan", "privacy_vae", "privacy_gan_many", "privacy_vae_many", "privacy_gan_data", "privacy_vae_data",
+        "privacy_gan_open",
         "privacy_gan_private", "privacy_defends", "privacy_price", "privacy_epsilon",
     ),
     run,
