@@ -12,7 +12,7 @@ hmc          Hamiltonian Monte Carlo on a decoder's posterior, tempered or not
 fit          the loop: compiled chunks, many seeds at once, exact resume
 metrics      likelihoods, distances of features, manifolds, modes, neighbours: how good a model is
 load         a trained model from its workdir: load("runs/x").sample(key, 16)
-adversarial losses nets layers initializers optimizer state     the pieces, for a notebook
+adversarial sampling losses nets layers initializers optimizer state     the pieces, for a notebook
 plots logs checkpoint config model     pictures, metrics, files
 convolution loop workdir checks     below layers and fit
 """

@@ -17,8 +17,8 @@ from flax import struct
 
 from vaegan_jax import adversarial, nets
 from vaegan_jax import state as players
-from vaegan_jax.adversarial import decode_standard, discriminate, sample, validate
 from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.sampling import decode_standard, discriminate, sample, validate
 from vaegan_jax.state import Player
 
 __all__ = [

@@ -18,8 +18,8 @@ from flax import struct
 
 from vaegan_jax import adversarial, nets
 from vaegan_jax import state as players
-from vaegan_jax.adversarial import decode_standard, sample
 from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.sampling import decode_standard, sample
 from vaegan_jax.state import Player
 
 __all__ = ["Config", "State", "decode_standard", "init", "sample", "squared_mmd", "train_step", "validate", "vectors"]

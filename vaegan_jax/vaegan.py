@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import adversarial, losses, nets
+from vaegan_jax import adversarial, losses, nets, sampling
 from vaegan_jax import state as players
-from vaegan_jax.adversarial import decode_standard, discriminate, sample
 from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.sampling import decode_standard, discriminate, sample
 from vaegan_jax.state import Player
 
 __all__ = [
@@ -300,7 +300,7 @@ def encode(config: Config, state: State, x: jax.Array, label: Any = None) -> tup
 
     label: int32 [B], or attributes float [B, num_classes], where the config has them.
     """
-    return _encode(config, state, x, adversarial.check_label(config, label))
+    return _encode(config, state, x, sampling.check_label(config, label))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -318,7 +318,7 @@ def decode(config: Config, state: State, z: jax.Array, label: Any = None) -> jax
 
 def reconstruct(config: Config, state: State, x: jax.Array, key: jax.Array, label: Any = None) -> jax.Array:
     """Dec(z) for one z ~ q(z | x): [B, *shape] -> [B, *shape] in [0, 1]. label as in encode."""
-    return _reconstruct(config, state, x, key, adversarial.check_label(config, label))
+    return _reconstruct(config, state, x, key, sampling.check_label(config, label))
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from vaegan_jax import adversarial, nets
+from vaegan_jax import adversarial, nets, sampling
 from vaegan_jax import state as players
-from vaegan_jax.adversarial import decode_standard, discriminate, sample
 from vaegan_jax.optimizer import Optimizer
+from vaegan_jax.sampling import decode_standard, discriminate, sample
 from vaegan_jax.state import Player
 
 __all__ = [
@@ -198,4 +198,4 @@ def train_step(config: Config, state: State, batch: Batch, key: jax.Array) -> tu
 @functools.partial(jax.jit, static_argnums=0)
 def validate(config: Config, state: State, batch: Batch, key: jax.Array) -> Metrics:
     """wasserstein = f(x) - f(g(z)) on examples held out and as many samples, running statistics: [B]."""
-    return {"wasserstein": adversarial.validate(config, state, batch, key)["wasserstein"]}
+    return {"wasserstein": sampling.validate(config, state, batch, key)["wasserstein"]}

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.reproduce import samples as eye
 from experiments.reproduce.job import Job, Trained
-from vaegan_jax import adversarial, gan, nets, wgan
+from vaegan_jax import gan, nets, sampling, wgan
 from vaegan_jax.metrics import features, frechet
 from vaegan_jax.optimizer import Optimizer
 
@@ -107,7 +107,7 @@ def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
 
     def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
         job.tick()
-        return measure(np.asarray(adversarial.sample(config, state, key, samples(job.budget))))
+        return measure(np.asarray(sampling.sample(config, state, key, samples(job.budget))))
 
     for cell in cells:
         found[cell] = shared.fit(
@@ -140,7 +140,7 @@ def against(reference: Trained, worse: Trained, name: str, lost: float) -> list[
 
 def pictures(trained: Trained, n: int, seed: int) -> np.ndarray:
     """n samples of one seed's last state, [n, H, W, C]."""
-    return np.asarray(adversarial.sample(trained.config(), trained.state(seed), jax.random.key(5), n))
+    return np.asarray(sampling.sample(trained.config(), trained.state(seed), jax.random.key(5), n))
 
 
 def summary(trained: Mapping[Cell, Trained]) -> str:

@@ -11,7 +11,7 @@ from experiments.reproduce import draw
 from experiments.reproduce import wgan_segments as segments
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from experiments.reproduce.wgan_frozen import Game
-from vaegan_jax import adversarial, gan, losses, nets, plots, wgan
+from vaegan_jax import gan, losses, nets, plots, sampling, wgan
 from vaegan_jax import state as players
 from vaegan_jax.data import toy
 from vaegan_jax.data.dataset import Dataset
@@ -54,7 +54,7 @@ def estimates(game: Game, states: Any, n: int = 4096) -> np.ndarray:
     for i, theta in enumerate(np.asarray(states.generator.params["theta"])):
         state = players.one_of(states, i)
         points = segments.common(float(theta), n, seed=1)
-        real, fake = (adversarial.discriminate(game, state, jnp.asarray(x, jnp.float32))[0] for x in points)
+        real, fake = (sampling.discriminate(game, state, jnp.asarray(x, jnp.float32))[0] for x in points)
         if isinstance(game, wgan.Config):
             found.append(float(real.mean() - fake.mean()))
         else:

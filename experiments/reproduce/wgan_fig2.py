@@ -12,7 +12,7 @@ from experiments.reproduce import draw
 from experiments.reproduce import wgan_frozen as frozen
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table
 from experiments.reproduce.wgan_frozen import Game
-from vaegan_jax import adversarial, gan, nets, plots, wgan
+from vaegan_jax import gan, nets, plots, sampling, wgan
 from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.initializers import Constant
 from vaegan_jax.optimizer import Optimizer
@@ -68,7 +68,7 @@ def profile(game: Game, state: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     points = jnp.asarray(x, jnp.float32)[:, None]
 
     def f(x: jax.Array) -> jax.Array:
-        return adversarial.discriminate(game, state, x)[0]
+        return sampling.discriminate(game, state, x)[0]
 
     logits = np.asarray(f(points), np.float64)
     slope = np.asarray(jax.grad(lambda x: f(x).sum())(points), np.float64)[:, 0]

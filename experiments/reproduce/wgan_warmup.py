@@ -12,7 +12,7 @@ from experiments.reproduce import draw, samples
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained
 from experiments.reproduce.wgan_curves import falls, follows, smooth
-from vaegan_jax import adversarial, plots, wgan
+from vaegan_jax import plots, sampling, wgan
 
 GENERATORS = ("mlp", "dcgan")
 SLOW = 20  # steps of `fit`, of five of the critic each, before a generator step that waits for 100
@@ -33,7 +33,7 @@ def train(job: Job, name: str) -> tuple[Trained, wgan.Config]:
 
     def evaluate(config: wgan.Config, state: wgan.State, key: jax.Array, step: int) -> dict[str, float]:
         job.tick()
-        return measure(np.asarray(adversarial.sample(config, state, key, cells.samples(job.budget))))
+        return measure(np.asarray(sampling.sample(config, state, key, cells.samples(job.budget))))
 
     trained = job.beside("cells").fit(
         f"wgan-{name}-warmup", wgan, config, data, steps=passes(end), log_every=cells.log_every(job.budget),

@@ -27,7 +27,7 @@ from experiments.reproduce import (
 from experiments.reproduce import wgan_cells as cells
 from experiments.reproduce import wgan_example1 as example1
 from experiments.reproduce import wgan_segments as segments
-from vaegan_jax import adversarial, nets
+from vaegan_jax import adversarial, nets, sampling
 from vaegan_jax import wgan as wgan_algorithm
 from vaegan_jax.data import toy
 
@@ -77,7 +77,7 @@ def test_only_the_discriminators_of_the_segments_learn(name, key):
     if name == "clip":
         assert all(float(jnp.abs(p).max()) <= np.float32(0.01) for p in jax.tree.leaves(after.discriminator.params))
     one = jax.tree.map(lambda leaf: leaf[1], after)
-    fakes = np.asarray(adversarial.sample(game, one, jax.random.key(1), 100))
+    fakes = np.asarray(sampling.sample(game, one, jax.random.key(1), 100))
     assert np.unique(fakes[:, 0]).tolist() == [-0.5] and 0 <= fakes[:, 1].min() < 0.2 < 0.8 < fakes[:, 1].max() <= 1
     assert example1.estimates(game, after, 64)[0] < 1e-6  # one law, common heights: no estimate is above 0
 
