@@ -245,6 +245,6 @@ PART = Part(
     run,
     says(
         "membership inference on GANs and VAEs of few and many images, and a GAN by DP-SGD", "20 steps",
-        "10,000 steps each, an estimated 12 minutes a seed", "100,000 steps each",
+        "10,000 steps each, some 18 minutes a seed", "100,000 steps each",
     ),
 )  # fmt: skip
