@@ -18,45 +18,45 @@ VALIDATION = 1000  # images of Parzen's choice of sigma
 
 
 def frechet_distance(one: Subject) -> list[Value]:
-    a, b = frechet.statistics(one.features), one.data.statistics
+    a, b = frechet.statistics(one.seen.features), one.data.statistics
     value = frechet.frechet_from_statistics(a.mu, a.sigma, b.mu, b.sigma)
     few = min(one.ask.samples, b.n) < frechet.ENOUGH
     return [one.compared("frechet_distance", value, note=f"biased, n < {frechet.ENOUGH:,}" if few else "")]
 
 
 def frechet_infinity(one: Subject) -> list[Value]:
-    found = frechet.frechet_infinity(one.features, one.data.statistics)
+    found = frechet.frechet_infinity(one.seen.features, one.data.statistics)
     return [one.compared("frechet_infinity", found.value, note="extrapolated to infinitely many samples")]
 
 
 def kernel_distance(one: Subject) -> list[Value]:
     size = min(1000, one.ask.samples, len(one.data.reference))
     if size == one.ask.samples == len(one.data.reference):  # every subset is the set itself
-        return [one.compared("kernel_distance", kernel.squared_mmd(one.features, one.data.features))]
-    value, error = kernel.kernel_distance(one.features, one.data.features, subset_size=size)
+        return [one.compared("kernel_distance", kernel.squared_mmd(one.seen.features, one.data.seen.features))]
+    value, error = kernel.kernel_distance(one.seen.features, one.data.seen.features, subset_size=size)
     return [one.compared("kernel_distance", value, error=error, over=f"100 subsets of {size:,}")]
 
 
 def inception_score(one: Subject) -> list[Value]:
-    value, error = score.inception_score(one.probabilities)
-    note = f"of {one.data.reference.split}: {score.inception_score(one.data.probabilities)[0]:.4g}{_accuracy(one)}"
+    value, error = score.inception_score(one.seen.probabilities)
+    note = f"of {one.data.reference.split}: {score.inception_score(one.data.seen.probabilities)[0]:.4g}{_accuracy(one)}"
     found = Value("inception_score", value, one.ask.samples, "none", one.data.network, error, "10 splits", note)
     return [found]
 
 
 def precision_recall(one: Subject) -> list[Value]:
-    pair = manifold.precision_recall(one.data.features, one.features)
+    pair = manifold.precision_recall(one.data.seen.features, one.seen.features)
     return [one.compared(name, v, note="k=3") for name, v in zip(("precision", "recall"), pair, strict=True)]
 
 
 def density_coverage(one: Subject) -> list[Value]:
-    pair = manifold.density_coverage(one.data.features, one.features)
+    pair = manifold.density_coverage(one.data.seen.features, one.seen.features)
     return [one.compared(name, v, note="k=5") for name, v in zip(("density", "coverage"), pair, strict=True)]
 
 
 def prd_scores(one: Subject) -> list[Value]:
     n = min(one.ask.samples, len(one.data.reference))  # as many of each: unequal numbers bend the clusters
-    curve = prd.prd_curve(one.data.features[:n], one.features[:n])
+    curve = prd.prd_curve(one.data.seen.features[:n], one.seen.features[:n])
     return [
         one.compared("f8", curve.f8, note=f"weighs recall, {n:,} of each"),
         one.compared("f1_8", curve.f1_8, note=f"weighs precision, {n:,} of each"),
@@ -65,8 +65,8 @@ def prd_scores(one: Subject) -> list[Value]:
 
 def classes(one: Subject) -> list[Value]:
     """What the classifier sees in the samples: how many classes, how far their shares are from the reference's."""
-    p, q = (probabilities.argmax(axis=1) for probabilities in (one.probabilities, one.data.probabilities))
-    width = one.probabilities.shape[1]
+    mine, theirs = one.seen.probabilities, one.data.seen.probabilities
+    p, q, width = mine.argmax(axis=1), theirs.argmax(axis=1), mine.shape[1]
     share, usual = (np.bincount(c, minlength=width) / len(c) for c in (p, q))
     seen = share > 0
     with np.errstate(divide="ignore"):
@@ -74,7 +74,7 @@ def classes(one: Subject) -> list[Value]:
     return [
         one.compared("classes", int(seen.sum()), note=f"{int((usual > 0).sum())} in the split{_accuracy(one)}"),
         one.compared("class_divergence", divergence, note="KL of class shares to the split's, nats"),
-        one.compared("confidence", one.probabilities.max(axis=1).mean(), note="mean of the largest class probability"),
+        one.compared("confidence", mine.max(axis=1).mean(), note="mean of the largest class probability"),
     ]
 
 

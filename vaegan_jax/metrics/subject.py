@@ -5,7 +5,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,6 +52,13 @@ class Settings:
     key: int
 
 
+class Seen(NamedTuple):
+    """What a network sees in N images; of pixels, which are their own features, there are no classes."""
+
+    features: np.ndarray  # [N, D]
+    probabilities: np.ndarray  # [N, classes]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
     """What a run is judged by. reference: the split that samples are compared to, and whose likelihood is estimated."""
@@ -71,32 +78,23 @@ class Data:
         return self.extractor.name if self.extractor else PIXELS
 
     @functools.cached_property
-    def both(self) -> tuple[np.ndarray, np.ndarray]:
-        """(features, class probabilities) of the reference."""
+    def seen(self) -> Seen:
+        """The reference, as the network sees it."""
         return self.look(self.reference.x)
-
-    @property
-    def features(self) -> np.ndarray:
-        return self.both[0]
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        return self.both[1]
 
     @functools.cached_property
     def statistics(self) -> frechet.Statistics:
         """Of the reference's features: from the cache, where the network has a digest."""
-        if self.extractor is None or not self.extractor.digest or "both" in self.__dict__:
-            return frechet.statistics(self.features, self.network)
+        if self.extractor is None or not self.extractor.digest or "seen" in self.__dict__:
+            return frechet.statistics(self.seen.features, self.network)
         return frechet.cached(
-            self.folder, self.reference.sha256, self.extractor.digest, self.network, lambda: self.features
+            self.folder, self.reference.sha256, self.extractor.digest, self.network, lambda: self.seen.features
         )
 
-    def look(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(features [N, D], class probabilities [N, classes]); of pixels the latter is empty."""
+    def look(self, x: np.ndarray) -> Seen:
         if self.extractor is None:
-            return as_float(x).reshape(len(x), -1), np.zeros((len(x), 0), np.float32)
-        return self.extractor.both(x)
+            return Seen(as_float(x).reshape(len(x), -1), np.zeros((len(x), 0), np.float32))
+        return Seen(*self.extractor.both(x))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,17 +120,9 @@ class Subject:
         return np.asarray(self.algorithm.sample(self.config, self.state, self.key("samples"), n, *told))
 
     @functools.cached_property
-    def both(self) -> tuple[np.ndarray, np.ndarray]:
-        """(features, class probabilities) of the samples."""
+    def seen(self) -> Seen:
+        """The samples, as the network sees them."""
         return self.data.look(self.drawn)
-
-    @property
-    def features(self) -> np.ndarray:
-        return self.both[0]
-
-    @property
-    def probabilities(self) -> np.ndarray:
-        return self.both[1]
 
     def compared(self, metric: str, value: float, network: str | None = None, **more: Any) -> Value:
         """A value of the samples against the reference."""
