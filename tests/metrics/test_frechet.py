@@ -200,7 +200,7 @@ def test_cached_and_fresh_statistics_are_of_one_network(tmp_path) -> None:
         return Data(reference, None, reference, lambda: network, tmp_path)
 
     looked = fresh()
-    features = looked.features
+    features = looked.seen.features
     assert looked.statistics.network == network.name and not list(tmp_path.iterdir())
     written = fresh().statistics
     assert len(list(tmp_path.iterdir())) == 1
