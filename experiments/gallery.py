@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 import vaegan_jax
-from experiments import common, readme
+from experiments import common, pages
 from experiments.bench import machine
 from experiments.neighbours import neighbours
 from vaegan_jax import data, fit, plots
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not (RESULTS / "mnist.json").exists():
             print(f"experiments.gallery: {RESULTS / 'mnist.json'} is missing: run it without --check.", file=sys.stderr)
             return 1
-        return readme.put("experiments.gallery", table(json.loads((RESULTS / "mnist.json").read_text())), check=True)
+        return pages.put("experiments.gallery", table(json.loads((RESULTS / "mnist.json").read_text())), check=True)
     if flags.workdirs and not flags.out:
         print("experiments.gallery: runs were given without --out: give a folder for their picture.", file=sys.stderr)
         return 1
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     (out / "mnist.json").write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(table(result))
     print(f"\n{out / 'samples.png'}, {out / 'mnist.json'}", file=sys.stderr)
-    return 0 if flags.workdirs else readme.put("experiments.gallery", table(result), check=False)
+    return 0 if flags.workdirs else pages.put("experiments.gallery", table(result), check=False)
 
 
 def _one(workdir: Path) -> tuple[np.ndarray, dict[str, Any]]:

@@ -7,7 +7,7 @@ worker.py       one contender in a process of its own; contest.py starts them an
 machine.py      the device's name, its GEMM peak, how busy it is
 record.py       results/<device>.json
 curves.py       whether a peer's losses are ours within noise
-table.py        results/<device>.json -> the printed table and the README's
+table.py        results/<device>.json -> the printed tables, the README's and REPORT.md's
 profile.py      what a step is made of, on one core
 layers.py       the convolutions apart, beside XLA's and PyTorch's
 metrics.py      the metrics beside scikit-learn, scipy, prdc and torchmetrics: `make bench-metrics`

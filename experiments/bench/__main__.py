@@ -1,7 +1,7 @@
 """`make bench`: python -m experiments.bench [--tasks vae gan] [--repeats 7] [--data mnist] [--out PATH]
 
 Times our steps and the alternatives in turn, prints the table and writes results/<device>.json;
-experiments.bench.table then writes the README's part.
+experiments.bench.table then writes the README's part and REPORT.md's.
 Needs the extra `bench`; a contender that is not installed is named and left out. What --tasks and --no-wholes leave out
 stays in the file as it was measured, with the heading of its run.
 """
@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     result = record.result
     print(f"{table.headings(result)}\n\n{table.text(table.targets(result))}\n\n{table.text(table.contenders(result))}")
-    print(f"\nwritten: {out}; into the README: python -m experiments.bench.table")
+    print(f"\nwritten: {out}; into README and REPORT.md: python -m experiments.bench.table")
     return 0
 
 

@@ -2,7 +2,7 @@
 
 The three products of each convolution of Radford et al.'s 28x28 nets, in a compiled loop as training has them, beside
 XLA's own in the same loop, PyTorch's (the better of both layouts; the extra `bench`) and the GEMM peak. Each turn is a
-process of each, in turn. Writes results/layers/<device>.json and the README's part.
+process of each, in turn. Writes results/layers/<device>.json and REPORT.md's part.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import readme
+from experiments import pages
 from experiments.bench import machine, table
 
 FOLDER = table.RESULTS / "layers"
@@ -153,7 +153,7 @@ def step(result: Row, contender: str) -> float:
 
 
 def page(folder: Path = FOLDER) -> str:
-    """What the README says."""
+    """What REPORT.md says."""
     parts = []
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
@@ -205,11 +205,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m experiments.bench.layers", description=__doc__.splitlines()[0])
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON file")
-    parser.add_argument("--check", action="store_true", help="only say whether the README's part is that of results")
+    parser.add_argument("--check", action="store_true", help="only say whether REPORT.md's part is that of results")
     parser.add_argument("--one", choices=CONTENDERS, help=argparse.SUPPRESS)  # a turn, in its process
     flags = parser.parse_args(argv)
     if flags.check:
-        return readme.put("experiments.bench.layers", page(), check=True)
+        return pages.put("experiments.bench.layers", page(), check=True, path=pages.BENCH)
     if flags.turns < 1:
         print(f"experiments.bench.layers: turns is {flags.turns}: give 1 or more.", file=sys.stderr)
         return 1
@@ -226,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
     file = flags.out / f"{machine.slug(result['device'])}.json"
     file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(f"{table.text(lines(result))}\n\nwritten: {file}")
-    return readme.put("experiments.bench.layers", page(), check=False) if flags.out == FOLDER else 0
+    return pages.put("experiments.bench.layers", page(), check=False, path=pages.BENCH) if flags.out == FOLDER else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """`make bench-metrics`: python -m experiments.bench.metrics [--rows parzen frechet] [--out PATH]
 
 Times the metrics beside scikit-learn, scipy, prdc and torchmetrics on the same arrays, in turns; what is not installed
-is named. Writes results/metrics/<device>.json and, with every row at full size, the README's part.
+is named. Writes results/metrics/<device>.json and, with every row at full size, REPORT.md's part.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import readme
+from experiments import pages
 from experiments.bench import machine, table
 
 Call = Callable[[], Any]
@@ -271,10 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=REPEATS)
     parser.add_argument("--shrink", type=int, default=1, help="divides every size: to see that it runs")
     parser.add_argument("--out", type=Path, default=None, help="default results/metrics/<device>.json here")
-    parser.add_argument("--check", action="store_true", help="only say whether the README's table is that of results")
+    parser.add_argument("--check", action="store_true", help="only say whether REPORT.md's table is that of results")
     flags = parser.parse_args(argv)
     if flags.check:
-        return readme.put("experiments.bench.metrics", page(), check=True)
+        return pages.put("experiments.bench.metrics", page(), check=True, path=pages.BENCH)
     if flags.repeats < 1 or not 1 <= flags.shrink <= 100:
         print(
             f"experiments.bench.metrics: repeats is {flags.repeats}, shrink {flags.shrink}: give 1 or more, and 1 to "
@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(lines(result))
     say(f"\n{out}")
     if flags.out is None and flags.shrink == 1:
-        readme.put("experiments.bench.metrics", page(), check=False)
+        pages.put("experiments.bench.metrics", page(), check=False, path=pages.BENCH)
     return 0
 
 
@@ -315,7 +315,7 @@ def _kept(out: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def page(folder: Path = table.RESULTS / "metrics") -> str:
-    """What the README says: the tables of all machines."""
+    """What REPORT.md says: the tables of all machines."""
     return "\n\n".join(lines(json.loads(file.read_text())) for file in sorted(folder.glob("*.json")))
 
 

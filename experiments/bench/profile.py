@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments import readme
+from experiments import pages
 from experiments.bench import machine, table, tasks
 
 FOLDER = table.RESULTS / "profile"
@@ -197,7 +197,7 @@ def lines(rows: Iterable[Row]) -> list[list[str]]:
 
 
 def page(folder: Path = FOLDER) -> str:
-    """What the README says."""
+    """What REPORT.md says."""
     parts = []
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
@@ -217,12 +217,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", choices=tasks.TASKS, default=list(tasks.TASKS))
     parser.add_argument("--seconds", type=float, default=2.0, help="of the steps that are looked at")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON file")
-    parser.add_argument("--check", action="store_true", help="only say whether the README's part is that of results")
+    parser.add_argument("--check", action="store_true", help="only say whether REPORT.md's part is that of results")
     parser.add_argument("--one", choices=tasks.TASKS, help=argparse.SUPPRESS)  # a row, in its process
     parser.add_argument("--all-cores", action="store_true", help=argparse.SUPPRESS)
     flags = parser.parse_args(argv)
     if flags.check:
-        return readme.put("experiments.bench.profile", page(), check=True)
+        return pages.put("experiments.bench.profile", page(), check=True, path=pages.BENCH)
     if not flags.seconds > 0:
         print(f"experiments.bench.profile: seconds is {flags.seconds}: give more than 0.", file=sys.stderr)
         return 1
@@ -251,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
         result = {"device": device, "rows": [rows[task] for task in tasks.TASKS if task in rows]}
         file.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     print(f"{table.text(lines(rows.values()))}\n\nwritten: {file}")
-    return readme.put("experiments.bench.profile", page(), check=False) if flags.out == FOLDER else 0
+    return pages.put("experiments.bench.profile", page(), check=False, path=pages.BENCH) if flags.out == FOLDER else 0
 
 
 if __name__ == "__main__":

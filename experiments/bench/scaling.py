@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import readme
+from experiments import pages
 from experiments.bench import machine, scaling_page, table, tasks
 from experiments.bench.collectives import collectives
 from experiments.bench.scaling_page import AXES, FOLDER, Row, title
@@ -230,11 +230,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=1.5, help="seconds of a turn")
     parser.add_argument("--limit", type=float, default=90.0, help="seconds a point may take; longer ones are left out")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the JSON file and the plots")
-    parser.add_argument("--check", action="store_true", help="only say whether the README's part is that of results")
+    parser.add_argument("--check", action="store_true", help="only say whether REPORT.md's part is that of results")
     parser.add_argument("--one", choices=tasks.TASKS, help=argparse.SUPPRESS)  # a row of `devices`, in its process
     flags = parser.parse_args(argv)
     if flags.check:
-        return readme.put("experiments.bench.scaling", scaling_page.page(), check=True)
+        return pages.put("experiments.bench.scaling", scaling_page.page(), check=True, path=pages.BENCH)
     for name in ("seconds", "limit"):
         if not 0 < getattr(flags, name) < math.inf:
             print(f"experiments.bench.scaling: {name} is {getattr(flags, name)}: give more than 0.", file=sys.stderr)
@@ -285,7 +285,7 @@ def main(argv: list[str] | None = None) -> int:
         print(flat["text"] + "\n" if flat and axis == "data" else "")
     print(*dict.fromkeys(result["runs"].values()), f"written: {file} and a plot an axis", sep="\n")
     if flags.out == FOLDER:
-        readme.put("experiments.bench.scaling", scaling_page.page(), check=False)
+        pages.put("experiments.bench.scaling", scaling_page.page(), check=False, path=pages.BENCH)
     return 0
 
 

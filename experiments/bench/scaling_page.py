@@ -1,4 +1,4 @@
-"""What scaling.py's results look like: lines of a table, a plot an axis, the README's part."""
+"""What scaling.py's results look like: lines of a table, a plot an axis, the part of REPORT.md."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import readme
+from experiments import pages
 from experiments.bench import table, tasks
 from vaegan_jax import plots
 
@@ -115,11 +115,11 @@ def draw(axis: str, rows: Sequence[Row], device: str, path: Path) -> None:
 
 
 def page(folder: Path = FOLDER) -> str:
-    """What the README says: of every machine whether cost is flat in the data, what devices say, and the plots."""
+    """What REPORT.md says: of every machine whether cost is flat in the data, what devices say, and the plots."""
     parts = []
     for file in sorted(folder.glob("*.json")):
         result = json.loads(file.read_text())
-        where = folder.resolve().relative_to(readme.README.parent).as_posix()
+        where = folder.resolve().relative_to(pages.BENCH.parent).as_posix()
         found = result["runs"]
         for run in dict.fromkeys(found.values()):
             own = [axis for axis in AXES if found.get(axis) == run]

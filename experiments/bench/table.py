@@ -1,15 +1,16 @@
-"""From results/<device>.json to the table that is printed and to the README's: no number is typed by hand.
+"""From results/<device>.json to the tables that are printed, the README's and REPORT.md's.
 
-python -m experiments.bench.table            prints them and writes the README's part; --check fails if it would change
+python -m experiments.bench.table            prints and writes them; --check fails if one would change
 """
 
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from experiments import readme
+from experiments import pages
 from experiments.bench.tasks import TASKS, TITLES, Target
 
 RESULTS = Path(__file__).parent / "results"
@@ -176,13 +177,9 @@ def stamp(run: Row) -> str:
     return ", ".join([run["date"], *commit, run["versions"]])
 
 
-def readme_part(results: list[Row]) -> str:
-    parts = []
-    for result in results:
-        parts += [headings(result), "", markdown(targets(result)), ""]
-        parts += ["<details><summary>Every contender</summary>", "", markdown(contenders(result)), ""]
-        parts += ["GFLOP: in the matrix products of a step of ours.", "", "</details>", ""]
-    return "\n".join(parts) or "No results are committed yet."
+def page(results: list[Row], lines: Callable[[Row], list[list[str]]]) -> str:
+    parts = [f"{headings(result)}\n\n{markdown(lines(result))}" for result in results]
+    return "\n\n".join(parts) or "No results are committed yet."
 
 
 def load() -> list[Row]:
@@ -193,7 +190,9 @@ def main(argv: list[str]) -> int:
     results = load()
     for result in results:
         print(f"{headings(result)}\n\n{text(targets(result))}\n\n{text(contenders(result))}\n")
-    return readme.put("experiments.bench.table", readme_part(results), check="--check" in argv)
+    check = "--check" in argv
+    stale = pages.put("experiments.bench.table", page(results, targets), check=check)
+    return max(stale, pages.put("experiments.bench.table", page(results, contenders), check=check, path=pages.BENCH))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from experiments import readme
+from experiments import pages
 from experiments.reproduce import TARGETS, results
 
 
@@ -174,7 +174,7 @@ def answer(question: Question, folder: Path = results.FOLDER) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     check = "--check" in (sys.argv[1:] if argv is None else argv)
-    return readme.put("experiments.reproduce.questions", text(), check=check)
+    return pages.put("experiments.reproduce.questions", text(), check=check)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import readme
+from experiments import pages
 from experiments.reproduce import TARGETS, published, questions, results
 from experiments.reproduce.published import STATUS, Entry
 from vaegan_jax.metrics.evaluation import number
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(argv)
     try:
         page = text()
-        stale = readme.put("experiments.reproduce.report", front(), check=flags.check)
+        stale = pages.put("experiments.reproduce.report", front(), check=flags.check)
         stale |= questions.main(["--check"] if flags.check else [])
     except ValueError as error:
         print(f"experiments.reproduce.report: {error}", file=sys.stderr)

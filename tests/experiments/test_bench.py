@@ -222,7 +222,7 @@ def test_losses_are_shown_with_what_would_do():
     assert table.spread([1.0, 3.0, 2.0]) == "2.00 (1.00-3.00)" and table.spread([]) == "not run"
 
 
-def test_the_readmes_table_is_that_of_the_results():
+def test_the_tables_are_those_of_the_results():
     assert table.main(["--check"]) == 0
 
 

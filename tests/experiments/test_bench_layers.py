@@ -69,7 +69,7 @@ def test_what_fails_is_named_and_what_is_missing_left_out(monkeypatch, capsys):
     assert "PyTorch is left out: ModuleNotFoundError" in capsys.readouterr().err
 
 
-def test_the_readmes_part_and_bad_flags(capsys):
+def test_the_reports_part_and_bad_flags(capsys):
     assert layers.main(["--check"]) == 0
     assert layers.main(["--turns", "0"]) == 1
     assert "turns is 0: give 1 or more." in capsys.readouterr().err

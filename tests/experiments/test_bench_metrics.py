@@ -67,5 +67,5 @@ def test_wrong_flags_are_told(capsys):
     assert "give 1 or more" in capsys.readouterr().err
 
 
-def test_the_readmes_table_is_that_of_the_results():
+def test_the_reports_table_is_that_of_the_results():
     assert metrics.main(["--check"]) == 0

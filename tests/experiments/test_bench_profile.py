@@ -1,4 +1,4 @@
-"""The profile of a step: nested times, what an operation is of, one task from end to end, the README's part."""
+"""The profile of a step: nested times, what an operation is of, one task from end to end, REPORT.md's part."""
 
 import json
 import re
@@ -90,7 +90,7 @@ def test_a_task_is_profiled_in_a_process_on_one_core(tmp_path, capsys):
     ) and "VAE" in profile.page(tmp_path)
 
 
-def test_the_readmes_part_and_bad_flags(tmp_path, capsys):
+def test_the_reports_part_and_bad_flags(tmp_path, capsys):
     assert profile.main(["--check"]) == 0
     assert profile.main(["--seconds", "0"]) == 1
     assert "seconds is 0.0: give more than 0." in capsys.readouterr().err

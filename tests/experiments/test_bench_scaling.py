@@ -111,7 +111,7 @@ def test_two_devices_share_a_gans_batch_with_one_all_reduce_for_both_players():
     assert only["values"] > 4_900_000  # of both players' parameters
 
 
-def test_the_readmes_part_is_that_of_the_results():
+def test_the_reports_part_is_that_of_the_results():
     assert scaling.main(["--check"]) == 0
 
 

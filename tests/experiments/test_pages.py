@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gallery, quickstart, readme, vae
+from experiments import gallery, pages, quickstart, vae
 from experiments.neighbours import neighbours
 from vaegan_jax import data
 from vaegan_jax.metrics import evaluation
@@ -100,17 +100,17 @@ def test_the_readmes_evaluation_is_that_of_its_file():
         field.name: found[field.name] for field in dataclasses.fields(evaluation.Evaluation) if field.name != "rows"
     }
     said = str(evaluation.Evaluation(**of_run, rows=tuple(rows)))
-    assert len(rows) > 10 and said in readme.README.read_text()
+    assert len(rows) > 10 and said in pages.README.read_text()
 
 
 def test_a_part_of_the_readme_is_put_between_its_marks(tmp_path, capsys):
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- written by python -m a.b -->\nold\n<!-- end of a.b -->\nafter\n")
-    assert readme.put("a.b", "new", check=True, path=page) == 1
+    assert pages.put("a.b", "new", check=True, path=page) == 1
     assert "python -m a.b" in capsys.readouterr().err and "old" in page.read_text()
-    assert readme.put("a.b", "new", check=False, path=page) == 0
-    assert readme.put("a.b", "new", check=True, path=page) == 0
+    assert pages.put("a.b", "new", check=False, path=page) == 0
+    assert pages.put("a.b", "new", check=True, path=page) == 0
     begin, end = "<!-- written by python -m a.b -->", "<!-- end of a.b -->"
     assert page.read_text() == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
     with pytest.raises(ValueError, match=r"no part of c\.d"):
-        readme.put("c.d", "new", check=False, path=page)
+        pages.put("c.d", "new", check=False, path=page)

@@ -1,9 +1,10 @@
-"""The README's tables are written from result files, between two comments; no number in them is typed by hand."""
+"""Tables of committed pages are written from result files, between two comments; no number in them is typed by hand."""
 
 import sys
 from pathlib import Path
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+BENCH = Path(__file__).resolve().parent / "bench" / "REPORT.md"
 
 
 def put(module: str, body: str, *, check: bool, path: Path = README) -> int:
@@ -18,7 +19,7 @@ def put(module: str, body: str, *, check: bool, path: Path = README) -> int:
         raise ValueError(f"{path} has no part of {module}: it begins with {begin} and ends with {end}.")
     new = page.partition(begin)[0] + f"{begin}\n\n{body.strip()}\n\n{end}" + page.partition(end)[2]
     if check and new != page:
-        print(f"{path.name}'s part is not what the results say: run `python -m {module}`.", file=sys.stderr)
+        print(f"{path}: a part is not what the results say: run `python -m {module}`.", file=sys.stderr)
     if not check:
         path.write_text(new)
     return int(check and new != page)
