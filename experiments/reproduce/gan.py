@@ -11,28 +11,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from scipy.integrate import quad
 from scipy.stats import norm
 
-from experiments.reproduce import draw, inversion, results
-from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
+from experiments.reproduce import draw, gan_table1
+from experiments.reproduce.gan_table1 import splits
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
 from experiments.reproduce.pca import rows
-from vaegan_jax import gan, metrics, plots
-from vaegan_jax.data.dataset import Dataset
+from vaegan_jax import metrics, plots
 from vaegan_jax.metrics.distances import nearest
 from vaegan_jax.metrics.parzen import SIGMAS
 
 OFFSETS = np.linspace(0, 8, 33)
 """Distances of the two Gaussians of theorem 1, in standard deviations."""
-PUBLISHED = (
-    ("DBN", "138 +- 2"),
-    ("Stacked CAE", "121 +- 1.6"),
-    ("Deep GSN", "214 +- 1.1"),
-    ("Adversarial nets", "225 +- 2"),
-)
-"""Table 1 of the paper, MNIST; nats, standard errors over test images."""
 
 
 def jensen_shannon(offset: float, ratio: float = 1.0) -> float:
@@ -90,7 +82,7 @@ def theorem(job: Job) -> Outcome:
 
 def ceilings(job: Job) -> Outcome:
     """What the protocol says of samples that need no generator."""
-    train, validation, test = _splits(job)
+    train, validation, test = splits(job)
     x, held, y = rows(train.x), rows(validation.x), rows(test.x)
     n = job.choose(500, 10_000, 10_000)
     rng = np.random.default_rng(0)
@@ -119,10 +111,6 @@ def ceilings(job: Job) -> Outcome:
     found["centroids_beat_samples"] = Measured([means["kmeans"] - means["real"]], exact=True, data=(train, test))
     columns = ("10,000 of", "sigma", "log-likelihood, nats", "standard error")
     return Outcome(found, [Table("The same protocol on samples that no generator made.", columns, lines)])
-
-
-def _splits(job: Job) -> tuple[Dataset, Dataset, Dataset]:
-    return job.load("mnist", "train[:50000]"), job.load("mnist", "train[50000:]"), job.load("mnist", "test")
 
 
 def _parzen(samples: np.ndarray, held: np.ndarray, test: np.ndarray) -> tuple[float, float, float]:
@@ -164,94 +152,6 @@ def _centroids(x: np.ndarray, n: int, rng: np.random.Generator, job: Job, rounds
     return centres
 
 
-def table1(job: Job) -> Outcome:
-    """The released recipe; the epoch is chosen on validation images."""
-    train, validation, test = _splits(job)
-    held, y = rows(validation.x), rows(test.x)
-    steps = job.choose(20, 40_000, 250_000)
-    n = job.choose(500, 10_000, 10_000)
-    every = max(1, steps // 10)
-    config = gan.Config(bias_margin=1e-7)
-
-    def evaluate(config: Any, state: Any, key: jax.Array, step: int) -> dict[str, float]:
-        """Both are measured at each, so that the choice by validation needs no state but these numbers."""
-        one = metrics.parzen_estimate(_samples(config, state, key, n), held, y, count=n)
-        on_held = float(one.validation.max())
-        return {"parzen_validation": on_held, "parzen_test": one.mean, "parzen_error": one.standard_error}
-
-    at = tuple(range(every, steps + 1, every))
-    trained = job.fit("maxout", gan, config, train, steps=steps, evaluate=evaluate, evaluate_at=at)
-    where, on_held = trained.curve("parzen_validation")
-    on_test, errors = trained.curve("parzen_test")[1], trained.curve("parzen_error")[1]
-    best = on_held.argmax(axis=1)
-    seeds = range(len(best))
-    values = [float(on_test[i, best[i]]) for i in seeds]
-    note = "; ".join(
-        f"seed {seed}: step {where[best[i]]:,}, standard error {errors[i, best[i]]:.2g}, last {on_test[i, -1]:.1f}"
-        for i, seed in enumerate(trained.seeds)
-    )
-    data = (train, validation, test)
-    found = {"table1": Measured(values, trained.seeds, trained.failed, steps, trained.config(), data, note=note)}
-
-    ratios = []
-    for seed in trained.seeds:
-        samples = _samples(config, trained.state(seed), jax.random.key(seed), n)[: min(n, 2000)]
-        ratios.append(float(metrics.memorisation(samples, rows(train.x), y).ratio))
-        job.tick()
-    found["not_copies"] = Measured(ratios, trained.seeds, trained.failed, steps, trained.config(), data)
-    _draw_curve(job, where, on_held)
-    _draw_samples(job, trained, train)
-    lines = [[name, said, "-"] for name, said in PUBLISHED[:-1]]
-    lines.append([*PUBLISHED[-1], ", ".join(f"{v:.1f}" for v in values)])
-    lines += _no_generators()
-    captions = {
-        "table1.png": "Parzen log-likelihood of the first 1,000 validation images against steps (500 to an epoch), "
-        f"a line each of {len(values)} seeds; the dotted line is the paper's test value.",
-        "figure2.png": "Figure 2: samples of the first seed, and below each its nearest training image.",
-        "figure3.png": "Figure 3: straight lines between two z, first seed.",
-    }
-    columns = ("model", "published, nats", "ours, one a seed")
-    title = "Table 1, MNIST: +- is the standard error over test images. Below, samples that no generator made."
-    return Outcome(found, [Table(title, columns, lines)], captions)
-
-
-def _no_generators() -> list[list[str]]:
-    """What `ceilings` has found, as lines of Table 1."""
-    found = {row["id"]: row["ours"] for row in results.best(results.read("gan"))}
-    named = {
-        "real": "10,000 training images", "kmeans": "10,000 k-means centroids, sigma by .01",
-        "gaussian_clipped": "a Gaussian fitted to the images, cut to [0, 1]",
-    }  # fmt: skip
-    numbers = {name: found.get(f"gan.{name}") for name in named}
-    return [[named[name], "-", f"{ours['mean']:.1f}"] for name, ours in numbers.items() if ours]
-
-
-def _samples(config: gan.Config, state: Any, key: jax.Array, n: int) -> np.ndarray:
-    return np.asarray(gan.sample(config, state, key, n)).reshape(n, -1)
-
-
-def _draw_curve(job: Job, steps: np.ndarray, values: np.ndarray) -> None:
-    figure = plots.new_figure(5.2, 3.4)
-    axes = figure.subplots()
-    for own in values:  # a line each: a mean of games that were won and lost is none of them
-        axes.plot(steps, own, color=draw.BLUE, linewidth=1.2, marker="o", markersize=3.5)
-    axes.axhline(225, color=draw.GREY, linewidth=0.8, linestyle=":")
-    axes.set(xlabel="steps", ylabel="validation log-likelihood, nats", ylim=(values.min(initial=-50), 260))
-    plots.clean(axes)
-    plots.render(figure, job.figures / "table1.png")
-
-
-def _draw_samples(job: Job, trained: Trained, train: Dataset) -> None:
-    if not trained.seeds:
-        return
-    config, state = trained.config(), trained.state(trained.seeds[0])
-    samples = np.asarray(gan.sample(config, state, jax.random.key(0), 20))
-    near = nearest(samples.reshape(20, -1), rows(train.x))[1][:, 0]
-    plots.nearest(samples, train.x[near] / np.float32(255), job.figures / "figure2.png")
-
-    inversion.lines(config, state, jax.random.key(1), job.figures / "figure3.png")
-
-
 PARTS = (
     Part("theorem", ("theorem1_minimum", "theorem1_divergence"), theorem, says("quadrature", *["seconds"] * 3)),
     Part(
@@ -260,10 +160,5 @@ PARTS = (
         ceilings,
         says("Parzen windows of samples that no generator made", "500 of each", *["10,000 of each, 5 minutes"] * 2),
     ),
-    Part(
-        "table1",
-        ("table1", "not_copies"),
-        table1,
-        says("the released recipe", "20 steps", "40,000 steps (80 epochs), 25 minutes a seed", "250,000 (500 epochs)"),
-    ),
+    *gan_table1.PARTS,
 )

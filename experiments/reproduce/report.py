@@ -52,6 +52,7 @@ def text(folder: Path = results.FOLDER) -> str:
     Raises:
         ValueError: a row that is not whole.
     """
+    papers = _front(folder)
     lines = [
         "# Published numbers, and ours",
         "",
@@ -70,10 +71,15 @@ def text(folder: Path = results.FOLDER) -> str:
         "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why.",
         "",
         *_table(
-            ("paper", "headline", "published", "ours", "verdict", "its part's time", "all its rows"), _front(folder)
+            ("paper", "headline", "published", "ours", "verdict", "its part's time", "all its rows"),
+            [[f"[{paper}](#{_anchor(target)})", *rest] for target, (paper, *rest) in zip(TARGETS, papers, strict=True)],
         ),
         "",
-        "Marks of published numbers and claims: " + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items()) + ".",
+        "Marks of published numbers and claims: none: "
+        + STATUS["C"]
+        + "; "
+        + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items() if tag != "C")
+        + ".",
     ]
     for target in TARGETS:
         lines += ["", *_target(target, folder)]
@@ -94,7 +100,7 @@ def _front(folder: Path) -> list[list[str]]:
         name = f"{target}.{published.headline(target)}"
         row = next(row for row in rows if row["id"] == name)
         entries = published.entries()[target]
-        verdicts = [_verdict(r, entries[r["id"].partition(".")[2]]).partition(":")[0] for r in rows]
+        verdicts = [_counted(_verdict(r, entries[r["id"].partition(".")[2]])) for r in rows]
         counted = {v: verdicts.count(v) for v in dict.fromkeys(verdicts)}
         counts = ", ".join(
             f"{n} {v if n == 1 else v.replace('claim holds', 'claims hold')}" for v, n in counted.items()
@@ -132,6 +138,11 @@ def _verdict(row: Mapping[str, Any], entry: Entry) -> str:
     return str(row["verdict"])
 
 
+def _counted(verdict: str) -> str:
+    """A verdict without its why, but for data that nobody has here."""
+    return "without data" if verdict == "not run: data" else verdict.partition(":")[0]
+
+
 def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
     """What a verdict before the published schedule's end is to be read with: nothing after it."""
     if entry.steps is None or row["steps"] >= entry.steps:
@@ -149,13 +160,25 @@ def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
     return ""
 
 
-def _target(target: str, folder: Path) -> list[str]:
+def _title(target: str) -> tuple[str, str]:
+    """The heading of a target's section, and what stands below it."""
     module = importlib.import_module(f"experiments.reproduce.{target}")
     title, _, body = (module.__doc__ or "").strip().partition("\n")
+    return f"{target}: {title}", body.strip()
+
+
+def _anchor(target: str) -> str:
+    """Of a target's section, as GitHub makes it of the heading."""
+    return re.sub(r"[^\w -]", "", _title(target)[0].lower()).replace(" ", "-")
+
+
+def _target(target: str, folder: Path) -> list[str]:
+    module = importlib.import_module(f"experiments.reproduce.{target}")
+    title, body = _title(target)
     rows = _rows(target, folder)
     entries = published.entries()[target]
     cells = [_cells(row, entries[row["id"].partition(".")[2]]) for row in rows]
-    lines = [f"## {target}: {title}", *(["", body.strip()] if body.strip() else []), ""]
+    lines = [f"## {title}", *(["", body] if body else []), ""]
     lines += [f"`make reproduce-{target}`", "", *_table(COLUMNS, [[c[name] for name in COLUMNS] for c in cells])]
     lines += ["", *_parts(target, module, folder)]
     lines += ["<details><summary>Protocols, rules, splits, notes</summary>", ""]
@@ -209,6 +232,8 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         theirs = f"a claim{_mark(entry.status)}: {entry.rule.short()}" if entry.rule else "-"
     else:  # as it was printed, not rounded to anything
         theirs = f"{said['value']}" if said["error"] is None else f"{said['value']} +- {said['error']}"
+        if entry.error_is == "half of a range":
+            theirs = f"{said['value'] - said['error']:g} to {said['value'] + said['error']:g}"
         theirs += _mark(said["status"])
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:

@@ -1,14 +1,17 @@
 """GAN's target: quadrature against closed forms, k-means, a smoke run."""
 
+import dataclasses
 import math
+import types
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.bench import machine
-from experiments.reproduce import __main__, job, results
+from experiments.reproduce import __main__, gan_table1, job, results
 from experiments.reproduce import gan as target
-from vaegan_jax import metrics
+from vaegan_jax import adversarial, metrics
 
 
 def test_the_games_value_at_the_optimum_is_minus_log_4():
@@ -71,3 +74,33 @@ def test_theorem_1_is_reproduced_by_a_smoke_run(tmp_path):
         assert row["commit"] == "begun" and row["note"].endswith("also worked on at smoke")
         assert row["device"] == f"elsewhere; {machine.device_name()}"
     assert (tmp_path / "results" / "gan" / "theorem1.png").exists()
+
+
+def test_a_seed_counts_where_its_validation_is_best_and_no_later_than_asked():
+    metrics_of = {
+        "parzen_validation": [[1.0, 5.0, 9.0], [2.0, 1.0, 0.0]],
+        "parzen_test": [[10.0, 50.0, 90.0], [20.0, 11.0, 0.5]],
+        "parzen_error": [[0.1, 0.5, 0.9], [0.2, 0.1, 0.3]],
+    }
+    runs = {
+        seed: types.SimpleNamespace(
+            seeds=(seed,), steps=(10, 20, 30), metrics={k: np.array(v[i : i + 1]) for k, v in metrics_of.items()}
+        )
+        for i, seed in enumerate((3, 5))
+    }
+    trained = job.Trained(runs, (4,))
+    values, said = gan_table1._chosen(trained, 20)
+    assert values == [50.0, 20.0]
+    assert said == "seed 3: step 20, standard error 0.5, last 50.0; seed 5: step 10, standard error 0.2, last 11.0"
+    assert gan_table1._chosen(trained, 30)[0] == [90.0, 20.0]
+
+
+def test_variants_differ_from_the_released_recipe_in_one_thing_each():
+    fields = [field.name for field in dataclasses.fields(gan_table1.RELEASED)]
+    for name, changed in (("table1_margin", {"bias_margin"}), ("table1_normal", {"prior", "prior_scale"})):
+        variant = gan_table1.VARIANTS[name]
+        assert {field for field in fields if getattr(variant, field) != getattr(gan_table1.RELEASED, field)} == changed
+    # Both priors have mean 0 and variance 1.
+    for config in (gan_table1.RELEASED, gan_table1.VARIANTS["table1_normal"]):
+        z = adversarial.draw_latents(config, jax.random.key(0), 4000)
+        np.testing.assert_allclose([z.mean(), z.var()], [0, 1], atol=0.01)

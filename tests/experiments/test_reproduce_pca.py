@@ -65,6 +65,15 @@ def test_an_autoencoders_code_is_its_mean(key):
     assert target.squared_error(np.zeros((2, 3)), np.ones((2, 3))) == 3
 
 
+def test_a_curve_has_turned_if_its_lowest_mean_is_not_among_its_last():
+    falling = np.linspace(9, 3, 30)
+    turning = np.abs(np.arange(30) - 12.0)
+    assert not target.turned(np.stack([falling, falling + 1]))
+    assert target.turned(np.stack([turning, turning + 1]))
+    assert target.turned(np.stack([10 * turning, falling])) and not target.turned(np.stack([turning, 9 * falling]))
+    assert not target.turned(turning[None, ::3]) and not target.turned(np.zeros((0, 30)))
+
+
 def test_a_smoke_run_writes_rows_and_goes_on(tmp_path, mnist, capsys):
     mnist("test")
     flags = ["pca", "--budget", "smoke", "--parts", "linear", "--workdir", str(tmp_path), "--quiet"]
