@@ -185,7 +185,7 @@ def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: in
         raise ValueError(f"block is {block}: give how many examples are judged at once, 1 or more.")
     checks.labels(config, data)
     checks.value_range(config, data)
-    totals: dict[str, float] = {}
+    sums: dict[str, list[jax.Array]] = {}  # a block's, fetched at the end: the host does not wait for each
     starts = [*range(0, len(data), block), len(data)]
     if len(starts) > 2 and starts[-1] - starts[-2] < block / 2:
         del starts[-2]  # no block of a few examples, too few to pack or to compare with each other
@@ -195,8 +195,8 @@ def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: in
             batch["label"] = jnp.asarray(data.label[start:end])
         values = algorithm.validate(config, state, batch, jax.random.fold_in(jax.random.key(0), start))
         for name, value in values.items():
-            totals[name] = totals.get(name, 0.0) + float(value.sum(dtype=jnp.float32))
-    return {name: total / len(data) for name, total in totals.items()}
+            sums.setdefault(name, []).append(value.sum(dtype=jnp.float32))
+    return {name: sum(map(float, blocks)) / len(data) for name, blocks in sums.items()}
 
 
 class _Window:

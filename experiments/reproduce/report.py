@@ -188,7 +188,8 @@ def _target(target: str, folder: Path) -> list[str]:
         rule = f"{entry.rule.text()}: {entry.rule.because}" if entry.rule else "none"
         rule += f"; not before the schedule's end: {entry.early}" if entry.early else ""
         details.append([cell["paper"], cell["item"], cell["metric"], entry.protocol, rule, entry.splits, row["note"]])
-    lines += _table(("paper", "item", "metric", "protocol", "agrees when", "splits", "note"), _distinct(details))
+    columns = ("paper", "item", "metric", "protocol", "agrees when", "splits", "note")
+    lines += _table(columns, _as_above(_distinct(details), columns.index("protocol"), columns.index("splits")))
     lines += ["", "</details>", "", *_provenance(rows)]
     return lines
 
@@ -280,6 +281,16 @@ def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _as_above(rows: Sequence[Sequence[str]], first: int, last: int) -> list[list[str]]:
+    """Cells of the columns first to last that repeat those of the row before say so, where that is shorter."""
+    found = [list(row) for row in rows]
+    for before, row, out in zip(rows, rows[1:], found[1:], strict=False):
+        for column in range(first, last + 1):
+            if row[column] == before[column] and len(row[column]) > 20:
+                out[column] = "as above"
+    return found
 
 
 def _distinct(rows: Sequence[Sequence[str]]) -> list[list[str]]:

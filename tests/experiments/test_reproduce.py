@@ -221,6 +221,9 @@ def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown
     assert report._cells(lost, ENTRIES["b"])["ours"] == "145, 148, -279"
     said = {**row, "published": {"value": 27.59, "error": 1.42, "status": "M"}}
     assert report._cells(said, ENTRIES["b"])["published"] == "27.59 +- 1.42 [M]"
+    said = {**row, "published": {"value": 1800.0, "error": 600.0, "status": "C"}}
+    reach = dataclasses.replace(ENTRIES["b"], error_is="half of a range")
+    assert report._cells(said, reach)["published"] == "1200 to 2400"
     ours = dataclasses.replace(ENTRIES["a"], status="V")
     agrees = results.row(ours, measured([225.0, 226.0, 227.0]), budget="cpu", provenance=PROVENANCE)
     assert report._cells(agrees, ours)["verdict"] == "agreed with our own computation"
@@ -279,6 +282,20 @@ def test_rules_came_before_the_rows():
             if row["budget"] != "none":
                 results.git("merge-base", "--is-ancestor", row["commit"], "HEAD")
                 assert results.rule_came_first(row), row["id"]
+
+
+def test_the_report_leads_to_its_sections_and_says_what_repeats():
+    assert report._anchor("pca").startswith("pca-principal-components-beside-what-learns-by-gradients-hinton--sal")
+    page = report.REPORT.read_text()
+    for target in TARGETS:  # GitHub's rule: lower case, no punctuation, a hyphen for each space
+        (title,) = (line[3:] for line in page.splitlines() if line.startswith(f"## {target}: "))
+        plain = "".join(c for c in title.lower() if c.isalnum() or c in " -_")
+        assert f"](#{plain.replace(' ', '-')})" in page
+    long = "a protocol of more than twenty letters"
+    rows = [["a", long, "x"], ["b", long, "x"], ["c", "another", long], ["d", long, long]]
+    found = report._as_above(rows, 1, 2)
+    assert [row[1:] for row in found] == [[long, "x"], ["as above", "x"], ["another", long], [long, "as above"]]
+    assert report._counted("not run: data") == "without data" and report._counted("not run: why") == "not run"
 
 
 def test_numbers_are_shown_to_the_digits_of_their_errors():
