@@ -140,6 +140,7 @@ def mnist(job: Job) -> Outcome:
     more = {
         "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=total, data=data, of=last),
         **_bound_variances(trained["AEVB", 10], total, test),
+        "seconds": _seconds(trained["AEVB", 10], total, data[0]),
     }
     return dataclasses.replace(outcome, rows={**outcome.rows, **more})
 
@@ -207,6 +208,14 @@ def _bound_variances(one: Trained, steps: int, test: Dataset) -> dict[str, Measu
     }
 
 
+def _seconds(one: Trained, steps: int, train: Dataset) -> Measured:
+    """Of a million samples, 10,000 steps, by the median line of the log of each seed."""
+    rates = one.curve("steps_per_second")[1]
+    values = [10_000 / float(np.median(own)) for own in rates] if rates.size else []
+    note = "10 latents; with whatever else the machine did"
+    return Measured(values, one.seeds if values else (), one.failed, steps, one.config(), (train,), note=note)
+
+
 def _draw(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> None:
     widths = list(dict.fromkeys(width for _, width in trained))
     figure = plots.new_figure(2.2 * len(widths) + 0.8, 3.2)
@@ -247,6 +256,7 @@ PARTS = (
             "fig2_no_overfit",
             "bound_variance",
             "bound_variance_image",
+            "seconds",
         ),
         mnist,
         _says("five widths on MNIST", "50,000 steps each (5e6 samples), 70 minutes a seed on one core"),
