@@ -79,6 +79,7 @@ def run(flags: Any) -> int:
         try:
             rows = _part(parts[name], flags, seeds[name], workdir / name, out, commit, known)
         except DataError as error:  # the other parts need not wait for a file
+            stopped |= flags.parts is not None  # who names a part wants it
             print(f"{name}: not run: {error}", file=sys.stderr)
         except (ValueError, FloatingPointError) as error:  # nor for a folder of others, or that another process has
             stopped = True

@@ -100,10 +100,12 @@ def test_every_row_of_the_parts_has_its_entry():
     assert set(named) == {name for name, entry in entries.items() if entry.rule or entry.not_comparable}
 
 
-def test_a_part_without_its_data_is_named_and_the_others_go_on(tmp_path, mnist, capsys):
-    mnist("train")
-    parts = ["--parts", "frey", "--data-dir", str(tmp_path / "nothing")]
-    assert __main__.main(["vae", "--budget", "smoke", *parts, "--workdir", str(tmp_path / "w"), "--quiet"]) == 0
+def test_a_part_without_its_data_is_named_and_fails_who_asked_for_it(tmp_path, monkeypatch, capsys):
+    flags = ["vae", "--budget", "smoke", "--data-dir", str(tmp_path / "nothing"), "--workdir", str(tmp_path / "w")]
+    assert __main__.main([*flags, "--parts", "frey"]) == 1
+    capsys.readouterr()
+    monkeypatch.setattr(target, "PARTS", [part for part in target.PARTS if part.name == "frey"])
+    assert __main__.main(flags) == 0
     said = capsys.readouterr()
     assert "frey: not run: frey_faces is not shipped" in said.err and "written:" in said.out
     rows = {row["id"]: row["verdict"] for row in results.read("vae", tmp_path / "w" / "results")}
