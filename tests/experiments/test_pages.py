@@ -103,6 +103,14 @@ def test_the_readmes_evaluation_is_that_of_its_file():
     assert len(rows) > 10 and said in pages.README.read_text()
 
 
+def test_the_readmes_classifiers_are_as_good_as_those_that_judged():
+    said, folder = " ".join(pages.README.read_text().split()), gallery.RESULTS.parent / "vaegan"
+    for part, name in (("models_mnist", "MNIST"), ("models_fashion", "Fashion-MNIST")):
+        (table,) = json.loads((folder / f"{part}.json").read_text())["tables"]
+        (accuracy,) = re.findall(r"test accuracy is ([\d.]+)%", table["title"])
+        assert f"{float(accuracy):.1f} % on {name}" in said
+
+
 def test_a_part_of_the_readme_is_put_between_its_marks(tmp_path, capsys):
     page = tmp_path / "README.md"
     page.write_text("before\n<!-- written by python -m a.b -->\nold\n<!-- end of a.b -->\nafter\n")
