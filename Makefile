@@ -71,8 +71,8 @@ evaluate: install ## All the numbers of a run: make evaluate FLAGS='--workdir ru
 	$(BIN)/python -m experiments.evaluate $(FLAGS)
 
 reproduce-pca: ## PCA: Hinton and Salakhutdinov's number, probabilistic PCA, a linear VAE; PCA, VAE and GAN side by side
-reproduce-vae: ## Kingma and Welling: figures 2 to 5, variances of gradients (3 hours; --data-dir: your Frey faces)
-reproduce-gan: ## Goodfellow et al.: table 1, its ceilings, theorem 1 (90 minutes; FLAGS='--parts ceilings' takes a part)
+reproduce-vae: ## Kingma and Welling: figures 2 to 5, variances of gradients (some 7 hours; --data-dir: your Frey faces)
+reproduce-gan: ## Goodfellow et al.: table 1 and its variants, its ceilings, theorem 1 (3 hours; FLAGS='--parts ceilings' takes a part)
 reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines undone, arithmetic (some 9 hours)
 reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (hours; --parts example1 fig2: 18 minutes)
 reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST: VAE, VAE with Dis_l, VAE/GAN, GAN (some 4 hours)

@@ -1,8 +1,8 @@
 """Where a training step's time goes: python -m experiments.bench.profile [--tasks vae gan] [--seconds 2]
 
 On one core, where a program's operations follow each other, so that their times add up; on more XLA runs them side by
-side, and products on all cores: of these, only what they gain. Writes results/profile/<device>.json and the README's
-part; tasks that are not asked for stay as they were measured.
+side, and products on all cores: of these, only what they gain. Writes results/profile/<device>.json and a part of
+REPORT.md; tasks that are not asked for stay as they were measured.
 
 Kinds: products (matrix products and convolutions), patches (the rest of convolution.py), normalisation, random bits,
 update (the optimiser), rest (activations, losses, metrics, the batch, copies), launches (what runs the operations). An

@@ -97,7 +97,10 @@ def _part(
     """The part's rows: of its file, if it is done, else run now."""
     from experiments.bench import machine
 
-    asked = {"budget": flags.budget, "seeds": list(seeds), "rules": [known[name].sha256 for name in part.rows]}
+    asked = {
+        "budget": flags.budget, "seeds": list(seeds), "rules": [known[name].sha256 for name in part.rows],
+        "work": part.says(flags.budget),  # its steps are there, which no rule has
+    }  # fmt: skip
     done = workdir / "outcome.json"
     if done.exists():
         before = json.loads(done.read_text())
@@ -105,7 +108,9 @@ def _part(
             print(f"{part.name}: done before, in {done}", file=sys.stderr)
             _keep(before["tables"], workdir / "figures", out, flags.target, part.name)
             return before["rows"]
-        raise ValueError(f"{workdir} holds this part for other seeds or rules: give another --workdir, or remove it.")
+        raise ValueError(
+            f"{workdir} holds this part for other seeds, rules or steps: give another --workdir, or remove it."
+        )
     job = Job(flags.budget, seeds, workdir, workdir / "figures", flags.data_dir, not flags.quiet, commit)
     job.figures.mkdir(exist_ok=True)
     devices = workdir / "devices.json"  # a part may go on elsewhere

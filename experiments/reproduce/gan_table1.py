@@ -1,7 +1,7 @@
 """Table 1 of Goodfellow et al. 2014 by the released recipe, its figures 2 and 3, and the recipe's variants."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -40,13 +40,14 @@ def splits(job: Job) -> tuple[Dataset, Dataset, Dataset]:
     return job.load("mnist", "train[:50000]"), job.load("mnist", "train[50000:]"), job.load("mnist", "test")
 
 
-def steps(job: Job) -> int:
+def whole(job: Job) -> int:
+    """Steps of the released recipe."""
     return int(job.choose(20, 40_000, 250_000))
 
 
-def _train(job: Job, name: str, config: gan.Config, steps: int, every: int) -> Trained:
-    """In the folder that the parts share. At each mark Parzen's estimate is taken on validation and test images, so
-    that a choice by the former needs no state but these numbers."""
+def _train(job: Job, name: str, config: gan.Config, steps: int) -> Trained:
+    """In the folder that the parts share. At each mark, a tenth of `whole`, Parzen's estimate is taken on validation
+    and test images, so that a choice by the former needs no state but these numbers."""
     train, validation, test = splits(job)
     held, y, n = rows(validation.x), rows(test.x), _count(job)
 
@@ -55,6 +56,7 @@ def _train(job: Job, name: str, config: gan.Config, steps: int, every: int) -> T
         on_held = float(one.validation.max())
         return {"parzen_validation": on_held, "parzen_test": one.mean, "parzen_error": one.standard_error}
 
+    every = whole(job) // 10
     at = tuple(range(every, steps + 1, every))
     return job.beside("trainings").fit(name, gan, config, train, steps=steps, evaluate=evaluate, evaluate_at=at)
 
@@ -84,16 +86,16 @@ def _measured(trained: Trained, steps: int, data: tuple[Dataset, ...]) -> Measur
 def table1(job: Job) -> Outcome:
     """The released recipe; the epoch is chosen on validation images."""
     data = train, _, test = splits(job)
-    total = steps(job)
-    trained = _train(job, "maxout", RELEASED, total, max(1, total // 10))
+    total = whole(job)
+    trained = _train(job, "maxout", RELEASED, total)
     found = {"table1": _measured(trained, total, data)}
 
-    near = dict[int, Memorisation]()
+    near = []
     for seed in trained.seeds:
         samples = _samples(RELEASED, trained.state(seed), jax.random.key(seed), _count(job))[:2000]
-        near[seed] = metrics.memorisation(samples, rows(train.x), rows(test.x))
+        near.append(metrics.memorisation(samples, rows(train.x), rows(test.x)))
         job.tick()
-    ratios = [float(one.ratio) for one in near.values()]
+    ratios = [one.ratio for one in near]
     found["not_copies"] = Measured(ratios, trained.seeds, trained.failed, total, trained.config(), data)
     _draw_curve(job, *trained.curve("parzen_validation"))
     _draw_samples(job, trained, train)
@@ -118,15 +120,17 @@ def table1(job: Job) -> Outcome:
 def variants(job: Job) -> Outcome:
     """What text, first release and released code leave open, for a part of the schedule: beside it the released recipe
     at the same steps."""
-    data, total = splits(job), steps(job)
-    every = max(1, total // 10)
+    data, total = splits(job), whole(job)
     end = total // 2 if job.budget == "cpu" else total
-    arms = {"maxout": _train(job, "maxout", RELEASED, total, every)}
-    arms |= {name: _train(job, name, config, end, every) for name, config in VARIANTS.items()}
+    arms = {"maxout": _train(job, "maxout", RELEASED, total)}
+    arms |= {name: _train(job, name, config, end) for name, config in VARIANTS.items()}
     found = {name: _measured(arms[name], end, data) for name in VARIANTS}
-    lines = [[TITLES[name], ", ".join(f"{v:.1f}" for v in _chosen(one, end)[0])] for name, one in arms.items()]
+    lines = []
+    for name, one in arms.items():
+        each = dict(zip(one.seeds, _chosen(one, end)[0], strict=True))
+        lines.append([TITLES[name], *(f"{each[s]:.1f}" if s in each else "failed" for s in job.seeds)])
     title = f"Table 1's recipe and its variants after {end:,} steps: Parzen log-likelihood of the test images, nats."
-    return Outcome(found, [Table(title, ("recipe", "one a seed"), lines)])
+    return Outcome(found, [Table(title, ("recipe", *(f"seed {s}" for s in job.seeds)), lines)])
 
 
 def _no_generators() -> list[list[str]]:
@@ -166,16 +170,15 @@ def _draw_samples(job: Job, trained: Trained, train: Dataset) -> None:
     inversion.lines(config, state, jax.random.key(1), job.figures / "figure3.png")
 
 
-def _draw_distances(job: Job, near: Mapping[int, Memorisation]) -> None:
+def _draw_distances(job: Job, near: Sequence[Memorisation]) -> None:
     figure = plots.new_figure(5.2, 3.2)
     axes = figure.subplots()
     edges = np.linspace(0, 12, 81)
-    for i, one in enumerate(near.values()):
+    for i, one in enumerate(near):
         label = f"samples, {len(near)} seeds" if i == 0 else None
         axes.hist(one.sample, edges, density=True, histtype="step", color=draw.BLUE, linewidth=1.2, label=label)
     if near:
-        usual = next(iter(near.values())).test
-        axes.hist(usual, edges, density=True, color=draw.GREY, alpha=0.4, label="test images")
+        axes.hist(near[0].test, edges, density=True, color=draw.GREY, alpha=0.4, label="test images")
     axes.set(xlabel="Euclidean distance to the nearest training image", yticks=[], xlim=(0, 12))
     axes.legend(frameon=False, fontsize=8)
     plots.clean(axes)
@@ -196,7 +199,7 @@ PARTS = (
         says(
             "other output biases, and a normal z, beside the released recipe",
             "20 steps",
-            "20,000 steps of each, 25 minutes a seed, and table1's trainings",
+            "20,000 steps of each, 25 minutes a seed, and table1's training",
             "250,000 of each",
         ),
     ),

@@ -15,12 +15,13 @@ from scipy.stats import t as student
 
 FILE = Path(__file__).resolve().parents[1] / "published.toml"
 STATUS = {
-    "C": "in the paper's text, table or released code",
+    "C": "in the paper's text, tables, figures or released code",
     "C2": "quoted by a second paper",
     "M": "unconfirmed, from memory",
     "V": "computed by us on the real data, no paper's number",
 }
 KINDS = ("within", "mean_at_most", "at_least", "at_most", "above", "below")
+RANGE = "half of a range"  # error_is of a published range, which is shown as one
 LEVEL = 0.95  # of the intervals of `above` and `below`
 _JUDGING = ("metric", "dataset", "splits", "value", "error", "steps", "rule", "not_comparable")
 

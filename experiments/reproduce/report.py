@@ -67,15 +67,17 @@ def text(folder: Path = results.FOLDER) -> str:
         "- **claim holds**: what the paper says in words or by a curve is so here; what that means stands under",
         "  published.",
         "- **budget too small**: ours disagrees before the published schedule's end, or agrees as a model that has",
-        "  hardly learned does too; which way it points until then is said beside it. **not reproduced**: at its end.",
-        "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why.",
+        "  hardly learned does too; which way it points until then is said beside it. **not reproduced**: ours",
+        "  disagrees at the schedule's end, or where a curve has gone flat before.",
+        "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why; **without",
+        "  data**: those of them that only lack data.",
         "",
         *_table(
             ("paper", "headline", "published", "ours", "verdict", "its part's time", "all its rows"),
             [[f"[{paper}](#{_anchor(target)})", *rest] for target, (paper, *rest) in zip(TARGETS, papers, strict=True)],
         ),
         "",
-        "Marks of published numbers and claims: none: "
+        "Published numbers and claims without a mark are "
         + STATUS["C"]
         + "; "
         + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items() if tag != "C")
@@ -233,7 +235,7 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         theirs = f"a claim{_mark(entry.status)}: {entry.rule.short()}" if entry.rule else "-"
     else:  # as it was printed, not rounded to anything
         theirs = f"{said['value']}" if said["error"] is None else f"{said['value']} +- {said['error']}"
-        if entry.error_is == "half of a range":
+        if entry.error_is == published.RANGE:
             theirs = f"{said['value'] - said['error']:g} to {said['value'] + said['error']:g}"
         theirs += _mark(said["status"])
     ours, failed = row["ours"], row["failed_seeds"]

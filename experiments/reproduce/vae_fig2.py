@@ -212,7 +212,8 @@ def _seconds(one: Trained, steps: int, train: Dataset) -> Measured:
     """Of a million samples, 10,000 steps, by the median line of the log of each seed."""
     rates = one.curve("steps_per_second")[1]
     values = [10_000 / float(np.median(own)) for own in rates] if rates.size else []
-    note = "10 latents; with whatever else the machine did"
+    together = max((len(run.seeds) for run in one.runs.values()), default=1)
+    note = f"10 latents; {together} seeds at a time, with whatever else the machine did"
     return Measured(values, one.seeds if values else (), one.failed, steps, one.config(), (train,), note=note)
 
 
@@ -259,7 +260,7 @@ PARTS = (
             "seconds",
         ),
         mnist,
-        _says("five widths on MNIST", "50,000 steps each (5e6 samples), 70 minutes a seed on one core"),
+        _says("five widths on MNIST", "50,000 steps each (5e6 samples), 70 minutes a seed, one core"),
     ),
     Part(
         "frey",

@@ -222,8 +222,9 @@ def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown
     said = {**row, "published": {"value": 27.59, "error": 1.42, "status": "M"}}
     assert report._cells(said, ENTRIES["b"])["published"] == "27.59 +- 1.42 [M]"
     said = {**row, "published": {"value": 1800.0, "error": 600.0, "status": "C"}}
-    reach = dataclasses.replace(ENTRIES["b"], error_is="half of a range")
+    reach = dataclasses.replace(ENTRIES["b"], error_is=published.RANGE)
     assert report._cells(said, reach)["published"] == "1200 to 2400"
+    assert published.entries()["vae"]["seconds"].error_is == published.RANGE
     ours = dataclasses.replace(ENTRIES["a"], status="V")
     agrees = results.row(ours, measured([225.0, 226.0, 227.0]), budget="cpu", provenance=PROVENANCE)
     assert report._cells(agrees, ours)["verdict"] == "agreed with our own computation"

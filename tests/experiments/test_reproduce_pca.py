@@ -65,13 +65,11 @@ def test_an_autoencoders_code_is_its_mean(key):
     assert target.squared_error(np.zeros((2, 3)), np.ones((2, 3))) == 3
 
 
-def test_a_curve_has_turned_if_its_lowest_mean_is_not_among_its_last():
-    falling = np.linspace(9, 3, 30)
-    turning = np.abs(np.arange(30) - 12.0)
-    assert not target.turned(np.stack([falling, falling + 1]))
-    assert target.turned(np.stack([turning, turning + 1]))
-    assert target.turned(np.stack([10 * turning, falling])) and not target.turned(np.stack([turning, 9 * falling]))
-    assert not target.turned(turning[None, ::3]) and not target.turned(np.zeros((0, 30)))
+def test_a_seed_counts_where_its_validation_error_is_lowest():
+    held = np.array([[3.0, 2.0, 4.0], [1.0, 5.0, 0.5]])
+    test = np.array([[1.0, 7.0, 0.0], [4.0, 1.0, 6.0]])  # lowest elsewhere
+    assert target.lowest(held, test) == [(1, 7.0), (2, 6.0)]
+    assert target.lowest(np.zeros((0, 3)), np.zeros((0, 3))) == []
 
 
 def test_a_smoke_run_writes_rows_and_goes_on(tmp_path, mnist, capsys):

@@ -1,6 +1,7 @@
 """AEVB's target: where curves are measured, variances of gradients against a closed form, a smoke run."""
 
 import dataclasses
+import types
 from types import SimpleNamespace
 
 import jax
@@ -124,3 +125,18 @@ def test_the_estimate_of_a_decoder_that_ignores_z_is_its_likelihood(tmp_path, ke
     assert found["test"] == pytest.approx(-9 * np.log(2), abs=0.8)
     one = job.Trained({0: SimpleNamespace(state=lambda seed: state, config=config)}, ())
     assert vae_fig3._importance(work, one, x)[0] == pytest.approx(-9 * np.log(2), abs=0.3)
+
+
+def test_seconds_are_of_ten_thousand_steps_at_the_median_rate():
+    def run(seeds, rates):
+        return types.SimpleNamespace(
+            seeds=seeds, steps=(10, 20, 30), config=None, metrics={"steps_per_second": np.array(rates)}
+        )
+
+    apart = job.Trained({3: run((3,), [[100.0, 1.0, 200.0]]), 5: run((5,), [[50.0, 50.0, 40.0]])}, (4,))
+    found = vae_fig2._seconds(apart, 30, None)
+    assert (list(found.values), found.seeds, found.failed) == ([100.0, 200.0], (3, 5), (4,))
+    assert "1 seeds at a time" in found.note
+    both = run((3, 5), [[100.0, 1.0, 200.0], [100.0, 1.0, 200.0]])
+    assert "2 seeds at a time" in vae_fig2._seconds(job.Trained({3: both, 5: both}, ()), 30, None).note
+    assert not vae_fig2._seconds(job.Trained({}, (3, 4, 5)), 30, None).values
