@@ -130,7 +130,7 @@ def autoencoder_config(hidden: tuple[int, ...], steps: int) -> vae.Config:
 
 
 def autoencoder(job: Job) -> Outcome:
-    """The article's deep net without its pretraining; the step is chosen on validation images, as it overfits."""
+    """The article's deep net without its pretraining; the step is chosen on validation images, for it may overfit."""
     data = train, held, test = (job.load("mnist", split) for split in ("train[:55000]", "train[55000:]", "test"))
     steps = job.choose(20, 30_000, 30_000)
     every = steps // job.choose(4, 30, 30)
