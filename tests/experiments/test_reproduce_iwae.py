@@ -15,7 +15,7 @@ from vaegan_jax import plots
 def test_every_part_fills_rows_of_the_published_ones():
     rows = [row for part in iwae.PARTS for row in part.rows]
     known = published.entries()["iwae"]
-    assert sorted(rows) == sorted(known)
+    assert sorted(rows) == sorted(name for name, entry in known.items() if not entry.not_run)
     for tag, table in iwae.PUBLISHED.items():
         for name, (nll, units) in table.items():
             assert known[f"{tag}_{name}"].value == nll
