@@ -260,6 +260,10 @@ def test_a_folder_of_other_rules_does_not_keep_the_other_parts_from_running(tmp_
     assert __main__.main([*flags, "--parts", "a"]) == 0
     assert __main__.main([*flags, "--seeds", "3", "4"]) == 1
     assert ran == ["a", "b"] and "a: stopped: " in capsys.readouterr().err
+    more = [job.Part("a", (), parts[0].run, lambda budget: "more steps"), parts[1]]
+    monkeypatch.setattr("experiments.reproduce.pca.PARTS", more)
+    assert __main__.main([*flags, "--parts", "a"]) == 1
+    assert ran == ["a", "b"] and "seeds, rules or steps" in capsys.readouterr().err
 
 
 def job_outcome():
