@@ -267,9 +267,11 @@ def test_frey_faces(tmp_path, faces, suffix, as_folder):
         scipy.io.savemat(file, {"ff": faces.reshape(1965, 560).T})
     where = tmp_path if as_folder else file
     train, test = data.load("frey_faces", data_dir=where), data.load("frey_faces", "test", data_dir=where)
-    assert np.array_equal(train.x, faces[:1600])
-    assert np.array_equal(test.x, faces[1600:])
+    order = np.random.default_rng(0).permutation(1965)
+    assert np.array_equal(train.x, faces[order[:1600]])
+    assert np.array_equal(test.x, faces[order[1600:]])
     assert train.label is None
+    assert np.abs(np.diff(order[1600:])).min() > 0 and order[1600:].min() < 20  # of the whole film
 
 
 def test_frey_faces_refusals(tmp_path, faces):

@@ -78,6 +78,13 @@ def spread(values: ArrayLike, digits: int = 3) -> str:
     return number(float(v.mean()), float(deviation)) if deviation else f"{v.mean():.{digits}g}"
 
 
+def standard_error(seeds: Sequence[ArrayLike]) -> str:
+    """Over examples, mean over seeds, as text: seeds, each one's values of the examples [N]."""
+    each = [np.asarray(values, np.float64) for values in seeds]
+    errors = [values.std(ddof=1) / np.sqrt(values.size) for values in each]
+    return f"{np.mean(errors):.2g}" if errors else "-"
+
+
 def panels(
     rows: Sequence[tuple[str, np.ndarray]], path: Path, *, columns: int, titles: Sequence[str] = (), scale: int = 2
 ) -> None:

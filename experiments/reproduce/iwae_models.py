@@ -19,6 +19,7 @@ EPOCH = TRAIN // BATCH
 RATES = tuple(round(10 ** (1 - i / 7), 1) / 10 for i in range(8))
 """Of the stages, over 1e-3; stage i has 3^i epochs. The released code's, which rounds the paper's."""
 UNITS = 500  # training images that active units are counted over, as in the released code
+ACTIVE = 0.01  # variance of the posterior mean above which a unit is
 BLOCK = 100  # test images at a time
 
 
@@ -100,6 +101,12 @@ def data(job: Job) -> tuple[Dataset, Dataset]:
     return job.load("mnist", f"train[:{TRAIN}]"), job.load("mnist", "test")
 
 
+def held(job: Job) -> Dataset:
+    """The released code's 400 validation images: for curves, nothing is chosen by them."""
+    found: Dataset = job.load("mnist", f"train[{TRAIN}:]")
+    return found
+
+
 def _shared(job: Job) -> Job:
     """The parts share trainings, which lie beside their folders."""
     return job.beside("trainings")
@@ -113,7 +120,7 @@ def side_by_side(job: Job) -> bool:
 def train(job: Job, model: Model) -> Trained:
     found = _shared(job).fit(
         f"{model.layers}-{model.name}", model.algorithm, config(model, job.budget), data(job)[0],
-        steps=steps(job.budget), side_by_side=side_by_side(job),
+        steps=steps(job.budget), side_by_side=side_by_side(job), validation=held(job),
     )  # fmt: skip
     job.tick()
     return found
@@ -139,7 +146,10 @@ def log_weight(model: Model, config: Any, state: Any, key: jax.Array, x: jax.Arr
 
 
 def measure(job: Job, model: Model, trained: Trained, seed: int) -> dict[str, Any]:
-    """nll: minus the bound, nats, over test images whose bits are the same for every model; units: active, a layer."""
+    """nll: minus the bound, nats, over test images whose bits are the same for every model; units: active, a layer.
+
+    nll_each: of the images [N]; variances: of every unit's posterior mean, a layer each, largest first.
+    """
     shared = _shared(job)
     name = f"{model.layers}-{model.name}-{seed}-numbers"
     found: dict[str, Any] = shared.kept(
@@ -151,18 +161,64 @@ def measure(job: Job, model: Model, trained: Trained, seed: int) -> dict[str, An
 
 
 def _measure(job: Job, model: Model, config: Any, state: Any) -> dict[str, Any]:
-    train, test = data(job)
+    nll = -_bounds(job, functools.partial(log_weight, model, config, state))
+    means = _posterior_means(job, model, config, state)
+    return {
+        "nll": float(nll.mean()),
+        "nll_each": nll.tolist(),
+        "units": [metrics.active_units(mean, ACTIVE) for mean in means],
+        "variances": [np.sort(mean.var(axis=0))[::-1].tolist() for mean in means],
+    }
+
+
+def _bounds(job: Job, weight: Any) -> np.ndarray:
+    """L_k of the test images [N], nats, in float64."""
+    test = data(job)[1]
     n, k = evaluation(job.budget)
     order = np.random.default_rng(1).permutation(len(test))[:n]  # the first half of the split is the easier one
     x = vae.draw_bits(jax.random.key(0), jnp.asarray(test.x[order], jnp.float32) / 255)
-    one = functools.partial(log_weight, model, config, state)
     bounds = [
-        np.asarray(metrics.bound_from_weights(one, x[i : i + BLOCK], jax.random.key(i + 1), samples=k))
+        np.asarray(metrics.bound_from_weights(weight, x[i : i + BLOCK], jax.random.key(i + 1), samples=k), np.float64)
         for i in range(0, n, BLOCK)
     ]
-    seen = vae.draw_bits(jax.random.key(0), jnp.asarray(train.x[:UNITS], jnp.float32) / 255)
+    return np.concatenate(bounds)
+
+
+def _posterior_means(job: Job, model: Model, config: Any, state: Any) -> tuple[np.ndarray, ...]:
+    """Of each layer, over the training images that units are counted on: [UNITS, K] in float64."""
+    seen = vae.draw_bits(jax.random.key(0), jnp.asarray(data(job)[0].x[:UNITS], jnp.float32) / 255)
     if model.algorithm is vae:
-        means = (vae.encode(config, state, seen)[0],)
+        means: Any = (vae.encode(config, state, seen)[0],)
     else:
         means = hierarchical.posterior_means(config, state, seen, jax.random.key(0))
-    return {"nll": -float(np.concatenate(bounds).mean()), "units": [metrics.active_units(mean) for mean in means]}
+    return tuple(np.asarray(mean, np.float64) for mean in means)
+
+
+def log_weight_without(config: vae.Config, active: jax.Array, state: Any, key: jax.Array, x: jax.Array) -> jax.Array:
+    """`log_weight` of one layer, whose units outside `active` [K] are 0 for the decoder and have no terms: [B].
+
+    The draws are those of `vae.log_weights`: with every unit active, so are the weights.
+    """
+    mean, log_var = vae.encode(config, state, x)
+    noise = jax.random.normal(key, (len(x), 1, config.latents))[:, 0]
+    z = jnp.where(active, mean + jnp.exp(0.5 * log_var) * noise, 0.0)
+    # log N(z; 0, 1) - log N(z; mean, var) a unit, in which 2 pi cancels.
+    ratio = 0.5 * (noise**2 + log_var - z**2)
+    return vae.log_likelihood(config, state, z, x) + jnp.where(active, ratio, 0.0).sum(axis=1)
+
+
+def without_inactive(job: Job, model: Model, trained: Trained, seed: int) -> float:
+    """By how many nats the negative log-likelihood changes, at least 0, when inactive units are taken out."""
+    config, state = trained.config(), trained.state(seed)
+
+    def change() -> float:
+        variances = measure(job, model, trained, seed)["variances"][0]
+        active = jnp.asarray(_posterior_means(job, model, config, state)[0].var(axis=0) > ACTIVE)
+        assert int(active.sum()) == sum(v > ACTIVE for v in variances)
+        weight = functools.partial(log_weight_without, config, active, state)
+        return abs(float(_bounds(job, weight).mean()) + measure(job, model, trained, seed)["nll"])
+
+    name = f"{model.layers}-{model.name}-{seed}-inactive"
+    found = float(_shared(job).kept(name, change, of=(steps(job.budget), *evaluation(job.budget))))
+    job.tick()
+    return found

@@ -267,11 +267,13 @@ PARTS = (
         (*(f"fig2_frey_nz{w}" for w in FREY.widths), "fig2_frey_faster"),
         frey,
         _says("four widths on Frey faces (--data-dir: your file)", "10,000 steps each, 8 minutes a seed"),
+        cpu_seeds=10,
     ),
     Part(
         "frey_wide",
         (*(f"fig2_frey_wide_nz{w}" for w in WIDE.widths), "fig2_frey_wide_faster"),
         functools.partial(frey, panels=WIDE),
         _says("two widths on Frey faces, first parameters ten times as large", "10,000 steps each, 4 minutes a seed"),
+        cpu_seeds=10,
     ),
 )

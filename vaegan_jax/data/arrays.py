@@ -9,7 +9,7 @@ import numpy as np
 from vaegan_jax.data.dataset import DataError, NoSplit
 from vaegan_jax.data.splits import Arrays
 
-FREY_TRAIN = 1600  # of 1,965, as in the authors' code; the rest is `test`
+FREY_TRAIN = 1600  # of 1,965, drawn as in Kingma's code, which shuffles them; the rest is `test`
 _X, _LABEL = ("x", "images"), ("label", "labels", "y")
 
 
@@ -40,7 +40,9 @@ def load_npz(path: Path, split: str) -> Arrays:
 
 
 def load_frey(path: Path, split: str) -> Arrays:
-    """`frey_faces`: uint8 [1600, 28, 20, 1] (`train`: the first 1,600 frames) or [365, 28, 20, 1] (`test`), no labels.
+    """`frey_faces`: uint8 [1600, 28, 20, 1] (`train`) or [365, 28, 20, 1] (`test`), no labels.
+
+    They are frames of a film, so the split is of a fixed permutation: its last frames are unlike all before them.
 
     `path`: an .npz with `images`, the original .mat with `ff` [560, 1965], or a folder that holds one of them.
     """
@@ -68,7 +70,8 @@ def load_frey(path: Path, split: str) -> Arrays:
     if x.dtype != np.uint8 or x.size != len(x) * 560 or len(x) <= FREY_TRAIN:
         raise DataError(f"{path} holds {x.dtype} {list(x.shape)}; Frey faces are uint8 [1965, 28, 20, 1].")
     x = x.reshape(-1, 28, 20, 1)
-    return x[:FREY_TRAIN] if split == "train" else x[FREY_TRAIN:], None
+    order = np.random.default_rng(0).permutation(len(x))
+    return x[order[:FREY_TRAIN] if split == "train" else order[FREY_TRAIN:]], None
 
 
 def _frey_mat(path: Path) -> np.ndarray:
