@@ -67,10 +67,15 @@ def text(folder: Path = results.FOLDER) -> str:
         "- **claim holds**: what the paper says in words or by a curve is so here; what that means stands under",
         "  published.",
         "- **budget too small**: ours disagrees before the published schedule's end, or agrees as a model that has",
-        "  hardly learned does too; which way it points until then is said beside it. **not reproduced**: ours",
-        "  disagrees at the schedule's end, or where a curve has gone flat before.",
+        "  hardly learned does too; which way it points until then is said beside it. Which of two trainings ends",
+        "  better is judged at their end alone. **not reproduced**: ours disagrees at the schedule's end, or where a",
+        "  curve has gone flat before.",
         "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why; **without",
         "  data**: those of them that only lack data.",
+        "",
+        "`mnist-cnn` and `fashion_mnist-cnn` are classifiers trained here (`vaegan_jax.metrics.features`): they judge",
+        "labels, and their last hidden layer stands for Inception's, so that Frechet distances and all else that is",
+        "said to be by them compare with no published ones.",
         "",
         *_table(
             ("paper", "headline", "published", "ours", "verdict", "its part's time", "all its rows"),
@@ -82,6 +87,10 @@ def text(folder: Path = results.FOLDER) -> str:
         + "; "
         + "; ".join(f"[{tag}] {says}" for tag, says in STATUS.items() if tag != "C")
         + ".",
+        "",
+        "## Text against released code, and other readings",
+        "",
+        *(f"- {line}" for line in questions.readings(folder)),
     ]
     for target in TARGETS:
         lines += ["", *_target(target, folder)]
@@ -126,6 +135,9 @@ def _rows(target: str, folder: Path) -> list[dict[str, Any]]:
     for row in rows:
         results.check(row)
     known = {f"{target}.{name}": entry for name, entry in published.entries()[target].items()}
+    for row in rows:
+        if row["id"] in known:
+            results.agrees(row, known[row["id"]])
     there = {row["id"] for row in rows}
     missing = [results.not_run(entry) for id, entry in known.items() if id not in there]
     rows = [row for row in rows if row["id"] in known] + missing
@@ -182,7 +194,7 @@ def _target(target: str, folder: Path) -> list[str]:
     cells = [_cells(row, entries[row["id"].partition(".")[2]]) for row in rows]
     lines = [f"## {title}", *(["", body] if body else []), ""]
     lines += [f"`make reproduce-{target}`", "", *_table(COLUMNS, [[c[name] for name in COLUMNS] for c in cells])]
-    lines += ["", *_parts(target, module, folder)]
+    lines += ["", *_parts(target, module, folder, {row["id"].partition(".")[2]: row["budget"] for row in rows})]
     lines += ["<details><summary>Protocols, rules, splits, notes</summary>", ""]
     details = []
     for row, cell in zip(rows, cells, strict=True):
@@ -196,7 +208,8 @@ def _target(target: str, folder: Path) -> list[str]:
     return lines
 
 
-def _parts(target: str, module: Any, folder: Path) -> list[str]:
+def _parts(target: str, module: Any, folder: Path, budgets: Mapping[str, str]) -> list[str]:
+    """budgets: of the target's rows, by name."""
     lines: list[str] = []
     for part in module.PARTS:
         file = folder / target / f"{part.name}.json"
@@ -205,7 +218,8 @@ def _parts(target: str, module: Any, folder: Path) -> list[str]:
         found = json.loads(file.read_text())
         if not found["figures"] and not found["tables"]:
             continue
-        lines += [f"### {part.name} (budget {found['budget']})", ""]
+        exact = part.rows and all(budgets[name] == "exact" for name in part.rows)
+        lines += [f"### {part.name} (budget {'exact' if exact else found['budget']})", ""]
         for name, caption in found["figures"].items():
             lines += [f"![{caption}](results/{target}/{name})", "", caption, ""]
         for table in found["tables"]:
@@ -237,6 +251,8 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         theirs = f"{said['value']}" if said["error"] is None else f"{said['value']} +- {said['error']}"
         if entry.error_is == published.RANGE:
             theirs = f"{said['value'] - said['error']:g} to {said['value'] + said['error']:g}"
+        elif entry.error_is:
+            theirs += f" ({entry.error_is})"
         theirs += _mark(said["status"])
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:
@@ -269,8 +285,8 @@ def _mark(status: str) -> str:
 
 
 def _number(value: float, error: float | None) -> str:
-    """`13.866 +- 0.052`."""
-    return number(value, error) if error else _plain(value)
+    """`13.866 +- 0.052`; of an error that is rounding, the value alone."""
+    return number(value, error) if error and error > 1e-6 * abs(value) else _plain(value)
 
 
 def _plain(value: Any) -> str:

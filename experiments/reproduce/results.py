@@ -198,6 +198,28 @@ def check(row: Mapping[str, Any]) -> None:
         raise ValueError(f"{id}: {again['n']} values of {len(row['seeds'])} seeds.")
 
 
+def agrees(row: Mapping[str, Any], entry: Entry) -> None:
+    """Raises ValueError unless the row's texts and verdict are what its entry makes of its values.
+
+    One by a rule that has changed since is not asked: the report says so of it.
+    """
+    if row["rule_sha256"] != entry.sha256:
+        return
+    for name, text in _published(entry).items():
+        if row[name] != text:
+            raise ValueError(f"{row['id']}: {name} is {row[name]!r}, but published.toml has {text!r}.")
+    if row["budget"] == "none":
+        expected = {not_run(entry)["verdict"]}
+    else:
+        values = row["ours"]["values"] if row["ours"] else []
+        failed = len(row["failed_seeds"])
+        expected = {entry.verdict(values, row["steps"], flat=flat, failed=failed) for flat in (False, True)}
+    if row["verdict"] not in expected:
+        raise ValueError(
+            f"{row['id']}: verdict is {row['verdict']!r}, its values give {' or '.join(sorted(expected))}."
+        )
+
+
 def git(*words: str) -> str:
     """What git says in this checkout.
 

@@ -3,9 +3,9 @@
 Four models on the same convolutional nets: a VAE with an error by pixels, a VAE whose error is taken in the
 discriminator of a GAN that was trained before (VAE with Dis_l; so from memory, unconfirmed), VAE/GAN, and a GAN. The
 paper has faces, which cannot be had here, and a regressor of their attributes; here MNIST and Fashion-MNIST, a
-classifier in its place, and its logits for attributes. So claims are judged and not numbers: VAE/GAN keeps attributes
-better than VAE and GAN while it loses to the VAE by pixels, its samples are better than a VAE's, reconstructions help
-as fakes, and vectors of attributes add these.
+classifier in its place, and its logits for attributes. So claims are judged and not numbers. The paper's are: VAE/GAN
+keeps attributes better than VAE and GAN while it loses to the VAE by pixels, its samples are better than a VAE's,
+reconstructions help as fakes, and vectors of attributes add these.
 """
 
 import functools

@@ -143,6 +143,12 @@ def test_a_row_is_whole_and_its_numbers_agree():
             results.check(row | change)
     with pytest.raises(ValueError, match="finite"):
         results.summary([1.0, math.nan])
+    results.agrees(row, ENTRIES["a"])
+    results.agrees(none, ENTRIES["b"])
+    for change in ({"verdict": "not reproduced"}, {"item": "another"}, {"published": None}):
+        with pytest.raises(ValueError, match=r"gan\.a: .* is"):
+            results.agrees(row | change, ENTRIES["a"])
+    results.agrees(row | {"verdict": "not reproduced", "rule_sha256": "of before"}, ENTRIES["a"])
     bad = job.Measured([1.0], seeds=(0, 1))
     with pytest.raises(ValueError, match="one each"):
         results.row(ENTRIES["a"], bad, budget="cpu", provenance=PROVENANCE)

@@ -5,7 +5,7 @@ import string
 
 import pytest
 
-from experiments.reproduce import published, questions, results
+from experiments.reproduce import TARGETS, published, questions, results
 from experiments.reproduce.questions import Question
 
 
@@ -21,7 +21,7 @@ def _ask(answer):
     return Question("?", answer, "gan/picture.png", "gan")
 
 
-@pytest.mark.parametrize("question", questions.QUESTIONS, ids=lambda q: q.asked)
+@pytest.mark.parametrize("question", questions.QUESTIONS + questions.READINGS, ids=lambda q: q.asked)
 def test_every_number_is_a_published_row(question):
     named = [field for _, field, _, _ in string.Formatter().parse(question.answer) if field]
     assert named
@@ -31,6 +31,27 @@ def test_every_number_is_a_published_row(question):
         if field != "most":
             target, row = field.split(".")[:2]
             assert row in published.entries()[target]
+
+
+def test_readings_say_what_their_numbers_do():
+    """Their words were written for numbers: where these turn, the words must."""
+    rows = {row["id"]: row["ours"] for target in TARGETS for row in results.best(results.read(target))}
+
+    def mean(name):
+        return rows[name]["mean"] if rows[name] else None
+
+    assert mean("wgan.spearman_wgan_warm") > 0.9 > mean("wgan.spearman_wgan")
+    assert mean("vae.estimator_b") > 1 > mean("vae.estimator_b_bound")
+    assert mean("dcgan.real_50k") > 3.15 > mean("dcgan.real_60k") > 3.05
+    for kind in ("one_batch", "balance"):
+        assert mean(f"vaegan.mnist_{kind}_samples") < 0 and mean(f"vaegan.mnist_{kind}_similarity") < 0
+    for name in ("fig2_frey_nz5", "fig2_frey_wide_nz5"):
+        assert mean(f"vae.{name}") > 0
+    image = mean("vae.bound_variance_image")
+    assert mean("vae.bound_variance") < 1 and (image is None or image > 1)
+    lines = questions.readings()
+    assert len(lines) == len(questions.READINGS) and all(line.startswith("**") for line in lines)
+    assert "(results/vae/" in " ".join(lines)
 
 
 def test_the_largest_of_several_rows(tmp_path):
