@@ -12,10 +12,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
+
 from experiments.reproduce import draw
 from experiments.reproduce import iwae_models as models
 from experiments.reproduce.iwae_models import Model
-from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, over_seeds, says
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, over_seeds, says
 from vaegan_jax import plots
 
 PUBLISHED: dict[str, dict[str, tuple[float, str]]] = {
@@ -32,7 +35,9 @@ PUBLISHED: dict[str, dict[str, tuple[float, str]]] = {
 SWITCHED = {"vae_to_iwae": (84.88, "22"), "iwae_to_vae": (86.02, "23")}
 """Table 2."""
 Numbers = Mapping[str, Mapping[int, Mapping[str, Any]]]
-"""Model -> seed -> nll and units."""
+"""Model -> seed -> what `iwae_models.measure` finds."""
+COLOURS = {"vae_1": draw.GREY, "vae_5": "#e08f9b", "vae_50": draw.RED, "iwae_5": "#7fa8d6", "iwae_50": draw.BLUE}
+DRAWN = 20  # samples of each model in the figure
 
 
 def train(job: Job, tag: str, names: Sequence[str] = ()) -> tuple[dict[str, Trained], Numbers]:
@@ -50,20 +55,36 @@ def _worse(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
     return float(a["nll"] - b["nll"])
 
 
+def _paired(a: Mapping[int, Any], b: Mapping[int, Any]) -> str:
+    """Of a difference between two models, each by seed: how much other test images would move it."""
+    each = [np.subtract(a[s]["nll_each"], b[s]["nll_each"]) for s in a if s in b]
+    return f"standard error of the paired difference over images {draw.standard_error(each)}"
+
+
 def table1(job: Job, tag: str) -> Outcome:
     """One of the table's halves."""
     trained, found = train(job, tag)
     row = functools.partial(over_seeds, trained, found, steps=models.steps(job.budget), data=models.data(job))
-    rows = {f"{tag}_{name}": row(lambda v: v["nll"], name) for name in PUBLISHED[tag]}
+
+    def less(a: str, b: str) -> Measured:
+        return row(_worse, a, b, note=_paired(found[a], found[b]))
+
+    rows = {
+        f"{tag}_{name}": row(
+            lambda v: v["nll"], name,
+            note=f"standard error over images {draw.standard_error([v['nll_each'] for v in found[name].values()])}",
+        )
+        for name in PUBLISHED[tag]
+    }  # fmt: skip
     layers = {"one": 1, "two": 2}[tag]
     for layer in range(layers):
         for name, (_, units) in PUBLISHED[tag].items():
             if units != "-":
                 rows[f"{tag}_{name}_units{layer + 1}"] = row(lambda v, i=layer: v["units"][i], name)
     rows |= {
-        f"{tag}_iwae5_over_vae5": row(_worse, "vae_5", "iwae_5"),
-        f"{tag}_iwae50_over_vae50": row(_worse, "vae_50", "iwae_50"),
-        f"{tag}_iwae50_over_iwae5": row(_worse, "iwae_5", "iwae_50"),
+        f"{tag}_iwae5_over_vae5": less("vae_5", "iwae_5"),
+        f"{tag}_iwae50_over_vae50": less("vae_50", "iwae_50"),
+        f"{tag}_iwae50_over_iwae5": less("iwae_5", "iwae_50"),
         f"{tag}_more_active": row(lambda a, b: a["units"][0] - b["units"][0], "iwae_50", "vae_1"),
     }
     if tag == "two":
@@ -71,8 +92,14 @@ def table1(job: Job, tag: str) -> Outcome:
         rows["two_over_one"] = over_seeds(
             {"one": one["iwae_50"], "two": trained["iwae_50"]}, {"one": one_found["iwae_50"], "two": found["iwae_50"]},
             _worse, "one", "two", steps=models.steps(job.budget), data=models.data(job),
+            note=_paired(one_found["iwae_50"], found["iwae_50"]),
         )  # fmt: skip
+    else:
+        rows["one_dead_units"] = _dead_units(job, trained, row)
     _draw(job, tag, found)
+    _draw_units(job, tag, found)
+    _draw_curves(job, tag, trained)
+    _draw_samples(job, tag, trained)
     n, k = models.evaluation(job.budget)
     lines = []
     for name, (nll, units) in PUBLISHED[tag].items():
@@ -86,8 +113,31 @@ def table1(job: Job, tag: str) -> Outcome:
         "units, a seed each."
     )
     columns = ("objective", "k", "published", "ours", "active, published", "active, ours")
-    caption = f"Table 1, {tag} layer{'s' * (layers - 1)}: hollow, the paper's; full, ours, mean and range over seeds."
-    return Outcome(rows, [Table(title, columns, lines)], {f"table1-{tag}.png": caption})
+    what = f"{tag} layer{'s' * (layers - 1)}"
+    captions = {
+        f"table1-{tag}.png": f"Table 1, {what}: hollow, the paper's; full, ours, mean and range over seeds. With k = 1 "
+        "IWAE is the VAE.",
+        f"units-{tag}.png": f"Variances of the units' posterior means over {models.UNITS} training images, {what}, "
+        "largest first, mean and range over seeds; those above the dotted line are active.",
+        f"curves-{tag}.png": f"The bound that each model climbs ({what}: the mean of k single samples' bounds, or the "
+        "bound of k samples) on the 400 validation images, mean and range over seeds. Bounds of other k are others.",
+        f"samples-{tag}.png": f"{what.capitalize()}: means of p(x | h) at draws of the prior, first seed.",
+    }
+    return Outcome(rows, [Table(title, columns, lines)], captions)
+
+
+def _dead_units(job: Job, trained: Mapping[str, Trained], row: Any) -> Measured:
+    """The largest change of a seed's five models."""
+    names = tuple(trained)
+    changes = {
+        name: {seed: models.without_inactive(job, model, trained[name], seed) for seed in trained[name].seeds}
+        for name, model in ((model.name, model) for model in models.MODELS["one"])
+    }
+    means = ", ".join(f"{name} {np.mean(list(each.values())):.2g}" for name, each in changes.items() if each)
+    return over_seeds(
+        trained, changes, lambda *each: max(each), *names, steps=models.steps(job.budget), data=models.data(job),
+        note=f"means: {means}",
+    )  # fmt: skip
 
 
 def _units(units: str) -> list[int]:
@@ -98,8 +148,8 @@ def _units(units: str) -> list[int]:
 def _draw(job: Job, tag: str, found: Numbers) -> None:
     said = PUBLISHED[tag]
     layers = len(_units(said["vae_1"][1]))
-    figure = plots.new_figure(7.4, 3.2)
-    left, right = figure.subplots(1, 2)
+    figure = plots.new_figure(9.6, 3.2)
+    left, middle, right = figure.subplots(1, 3)
     for kind, colour in (("vae", draw.RED), ("iwae", draw.BLUE)):
         # With one sample, IWAE is the VAE.
         names = ["vae_1", *(name for name in said if name.startswith(kind) and name != "vae_1")]
@@ -111,13 +161,24 @@ def _draw(job: Job, tag: str, found: Numbers) -> None:
         for i in range(layers):
             units = [_units(said[name][1])[i] for name in names]
             curve(right, theirs=units, ours=[[v["units"][i] for v in one] for one in ours], marker="os"[i])
+    ks = [5, 50]
+    names = [f"{kind}_{k}" for k in ks for kind in ("vae", "iwae")]
+    seeds = [s for s in found[names[0]] if all(s in found[name] for name in names)]
+    theirs = [said[f"vae_{k}"][0] - said[f"iwae_{k}"][0] for k in ks]
+    gained = [[_worse(found[f"vae_{k}"][s], found[f"iwae_{k}"][s]) for k in ks] for s in seeds]
+    _curve(middle, at=ks, theirs=theirs, ours=gained, colour=draw.GREEN, kind="VAE less IWAE")
+    middle.axhline(0, color=draw.GREY, linewidth=0.8, linestyle=":")
     active = "active units" + (" (squares: second layer)" if layers > 1 else "")
-    for axes, label in ((left, "negative log-likelihood, nats"), (right, active)):
+    labels = {left: "negative log-likelihood, nats", middle: "difference paired by seed, nats", right: active}
+    for axes, label in labels.items():
         axes.set(xscale="log", xlabel="k", ylabel=label)
         axes.set_xticks([1, 5, 50], ["1", "5", "50"])
         axes.minorticks_off()
         plots.clean(axes)
-    left.legend(frameon=False, fontsize=8)
+    middle.set_xlim(left.get_xlim())
+    right.yaxis.get_major_locator().set_params(integer=True)
+    for axes in (left, middle):
+        axes.legend(frameon=False, fontsize=8)
     plots.render(figure, job.figures / f"table1-{tag}.png")
 
 
@@ -135,6 +196,52 @@ def _curve(
     axes.plot(at, theirs, f"{marker}--", color=colour, markerfacecolor="white", markersize=5, linewidth=0.8,
               label=f"{kind}, paper")  # fmt: skip
     draw.band(axes, at, ours, colour, f"{kind}, ours", marker=marker, markersize=4)
+
+
+def _label(name: str) -> str:
+    """`IWAE, k = 50` of `iwae_50`."""
+    kind, _, k = name.partition("_")
+    return f"{kind.upper()}, k = {k}"
+
+
+def _draw_units(job: Job, tag: str, found: Numbers) -> None:
+    layers = len(_units(PUBLISHED[tag]["vae_1"][1]))
+    figure = plots.new_figure(4.8 * layers, 3.2)
+    for i, axes in enumerate(np.atleast_1d(figure.subplots(1, layers))):
+        for name, seeds in found.items():
+            values = [v["variances"][i] for v in seeds.values()]
+            if values:
+                draw.band(axes, range(1, len(values[0]) + 1), values, COLOURS[name], _label(name), log=True)
+        axes.axhline(models.ACTIVE, color=draw.GREY, linewidth=0.8, linestyle=":")
+        which = "" if layers == 1 else f", layer {i + 1}"
+        axes.set(yscale="log", xlabel=f"unit{which}", ylabel="variance of its posterior mean")
+        plots.clean(axes)
+        if i == 0:
+            axes.legend(frameon=False, fontsize=8)
+    plots.render(figure, job.figures / f"units-{tag}.png")
+
+
+def _draw_curves(job: Job, tag: str, trained: Mapping[str, Trained]) -> None:
+    figure = plots.new_figure(5.4, 3.4)
+    axes = figure.subplots()
+    for model in models.MODELS[tag]:
+        at, values = trained[model.name].curve(f"validation_{model.bound}")
+        draw.band(axes, at, values, COLOURS[model.name], _label(model.name), marker="o", markersize=3)
+    axes.set(xscale="log", xlabel="steps", ylabel="bound, validation images, nats")
+    axes.legend(frameon=False, fontsize=8)
+    plots.clean(axes)
+    plots.render(figure, job.figures / f"curves-{tag}.png")
+
+
+def _draw_samples(job: Job, tag: str, trained: Mapping[str, Trained]) -> None:
+    pictures = []
+    for model in models.MODELS[tag]:
+        one = trained[model.name]
+        if one.seeds:
+            x = model.algorithm.sample(one.config(), one.state(one.seeds[0]), jax.random.key(0), DRAWN)
+            pictures.append((_label(model.name), np.asarray(x)))
+    if pictures:
+        draw.panels(pictures, job.figures / f"samples-{tag}.png", columns=DRAWN)
 
 
 def switching(job: Job) -> Outcome:
@@ -157,15 +264,18 @@ def switching(job: Job) -> Outcome:
         gains = [_worse(found[before][s], found[after][s]) for s in both]
         return f"as many steps more of the first objective, at the lower rate, are worth {draw.spread(gains)} nats"
 
+    def less(a: str, b: str, note: str = "") -> Measured:
+        return row(_worse, a, b, note="; ".join(filter(None, [note, _paired(found[a], found[b])])))
+
     rows = {
         "vae_to_iwae": row(lambda v: v["nll"], "vae_to_iwae"),
         "vae_to_iwae_units": row(lambda v: v["units"][0], "vae_to_iwae"),
         "iwae_to_vae": row(lambda v: v["nll"], "iwae_to_vae"),
         "iwae_to_vae_units": row(lambda v: v["units"][0], "iwae_to_vae"),
-        "switch_helps": row(_worse, "vae_1", "vae_to_iwae", note=control("vae_1", "vae_to_vae")),
-        "switch_hurts": row(_worse, "iwae_to_vae", "iwae_50", note=control("iwae_50", "iwae_to_iwae")),
-        "switch_helps_more": row(_worse, "vae_to_vae", "vae_to_iwae"),
-        "switch_hurts_more": row(_worse, "iwae_to_vae", "iwae_to_iwae"),
+        "switch_helps": less("vae_1", "vae_to_iwae", control("vae_1", "vae_to_vae")),
+        "switch_hurts": less("iwae_to_vae", "iwae_50", control("iwae_50", "iwae_to_iwae")),
+        "switch_helps_more": less("vae_to_vae", "vae_to_iwae"),
+        "switch_hurts_more": less("iwae_to_vae", "iwae_to_iwae"),
     }
     lines = []
     for name, label in (
@@ -191,7 +301,7 @@ def _part(tag: str, cpu: str) -> Part:
     for layer in range(layers):
         rows += [f"{tag}_{n}_units{layer + 1}" for n, (_, units) in PUBLISHED[tag].items() if units != "-"]
     rows += [f"{tag}_{claim}" for claim in ("iwae5_over_vae5", "iwae50_over_vae50", "iwae50_over_iwae5", "more_active")]
-    rows += ["two_over_one"] if tag == "two" else []
+    rows += ["two_over_one"] if tag == "two" else ["one_dead_units"]
     return Part(
         f"{tag}_layer{'s' * (layers - 1)}",
         tuple(rows),

@@ -1,15 +1,18 @@
 """Burda et al.'s target: the schedule, the optimiser, rows, a smoke run of table 1 and of table 2."""
 
+import dataclasses
+import functools
 from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments.reproduce import iwae, job, published
 from experiments.reproduce import iwae_models as models
 from tests.smoke import smoke
-from vaegan_jax import plots
+from vaegan_jax import nets, plots, vae
 
 
 def test_every_part_fills_rows_of_the_published_ones():
@@ -47,12 +50,41 @@ def test_models_differ_by_objective_and_samples_alone(tag):
 def test_the_figure_has_the_published_units_of_every_layer(tag, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(plots, "render", lambda figure, file: drawn.append(figure))
-    numbers = {"nll": 90.0, "units": [12, 3]}
+    numbers = {"nll": 90.0, "units": [12, 3]}  # of a seed
     iwae._draw(SimpleNamespace(figures=tmp_path), tag, {name: {0: numbers} for name in iwae.PUBLISHED[tag]})
-    left, right = drawn[0].axes
+    left, middle, right = drawn[0].axes
     hollow = [line.get_ydata().tolist() for line in right.lines if line.get_markerfacecolor() == "white"]
     one = {"one": [[19, 20, 20], [19, 22, 25]], "two": [[16, 17, 17], [5, 5, 5], [16, 21, 26], [5, 5, 7]]}
     assert hollow == one[tag] and len(right.lines) == 2 * len(hollow) and len(left.lines) == 4
+    said = {"one": [0.93, 1.57], "two": [1.12, 1.88]}
+    assert middle.lines[0].get_ydata() == pytest.approx(said[tag])
+    assert middle.lines[1].get_ydata().tolist() == [0, 0]
+
+
+def test_without_inactive_units_the_draws_are_the_same():
+    """With all units active the weights are log_weights'; a unit whose posterior is the prior, and which the decoder
+    does not hear, changes nothing."""
+    config = dataclasses.replace(
+        vae.Config(), latents=3, encoder=nets.MLPEncoder(hidden=(4,)), decoder=nets.MLPDecoder(hidden=(4,)),
+        kl="monte_carlo",
+    )  # fmt: skip
+    state = vae.init(config, jax.random.key(0), (4, 4, 1))
+    x = jax.random.bernoulli(jax.random.key(1), 0.5, (5, 4, 4, 1)).astype(jnp.float32)
+    key, every = functools.partial(jax.random.key, 2), jnp.ones(3, bool)
+    expected = vae.log_weights(config, state, x, key(), 1)[:, 0]
+    found = models.log_weight_without(config, every, state, key(), x)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+    params = jax.tree.map(lambda leaf: leaf, state.model.params)
+    first = params["decoder"]["hidden0"]["kernel"]
+    params["decoder"]["hidden0"]["kernel"] = first.at[2].set(0)
+    output = params["encoder"]["output"]  # mean and log-variance, side by side
+    params["encoder"]["output"] = {name: value.at[..., jnp.array([2, 5])].set(0) for name, value in output.items()}
+    deaf = dataclasses.replace(state, model=dataclasses.replace(state.model, params=params))
+    active = jnp.array([True, True, False])
+    expected = vae.log_weights(config, deaf, x, key(), 1)[:, 0]
+    np.testing.assert_allclose(models.log_weight_without(config, active, deaf, key(), x), expected, rtol=1e-5)
+    assert np.abs(models.log_weight_without(config, active, state, key(), x) - found).min() > 1e-4
 
 
 def test_a_smoke_run_of_switching(tmp_path, mnist, monkeypatch):
