@@ -7,7 +7,7 @@ inequalities are judged.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments.reproduce import draw
 from experiments.reproduce import iwae_models as burda
-from experiments.reproduce.job import Job, Outcome, Part, Table, Trained, over_seeds, says
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, over_seeds, says
 from vaegan_jax import losses, metrics, vae
 from vaegan_jax.data.dataset import Dataset
 
@@ -64,31 +64,31 @@ def from_encoder(config: Any, state: Any, e: jax.Array, x: jax.Array) -> jax.Arr
     return vae.log_likelihood(config, state, z, x) + log_prior - log_posterior
 
 
-def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, float]:
-    """Every estimate of one seed on x [B, 28, 28, 1], nats, means over images."""
+def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, np.ndarray]:
+    """Every estimate of one seed on x [B, 28, 28, 1], nats, the images' own: [B] each."""
     config, state = one.config(), one.state(seed)
     log_p = functools.partial(vae.log_likelihood, config, state)
     key = jax.random.key(seed)
     full = distributions(job)
 
-    def ais(name: str, log_likelihood: Any, distributions: int, fold: int) -> Callable[[], float]:
-        def run() -> float:
+    def ais(name: str, log_likelihood: Any, distributions: int, fold: int) -> Callable[[], list[float]]:
+        def run() -> list[float]:
             found = metrics.ais_log_likelihood(
                 log_likelihood, x, jax.random.fold_in(key, fold), latents=50, chains=job.choose(2, 8, 16),
                 distributions=distributions, workdir=job.workdir / f"{seed}-{name}", progress=job.progress,
             )  # fmt: skip
-            return float(np.asarray(found, np.float64).mean())
+            return [float(v) for v in np.asarray(found)]
 
         return run
 
-    def bound(samples: int, fold: int) -> Callable[[], float]:
-        def run() -> float:
+    def bound(samples: int, fold: int) -> Callable[[], list[float]]:
+        def run() -> list[float]:
             mean, log_var = vae.encode(config, state, x)
             count = job.choose(samples // 100, samples, samples)
             found = metrics.importance_log_likelihood(
                 log_p, x, mean, log_var, jax.random.fold_in(key, fold), samples=count
             )
-            return float(np.asarray(found, np.float64).mean())
+            return [float(v) for v in np.asarray(found)]
 
         return run
 
@@ -100,7 +100,8 @@ def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, float
         "bound_10k": bound(10_000, 5),
     }
     of = (steps(job.budget), len(x), full)
-    return {name: float(job.kept(f"{seed}-{name}-nats", compute, of=of)) for name, compute in computed.items()}
+    kept = {name: job.kept(f"{seed}-{name}-nats", compute, of=of) for name, compute in computed.items()}
+    return {name: np.asarray(each, np.float64) for name, each in kept.items()}
 
 
 def binary(job: Job) -> Outcome:
@@ -112,26 +113,37 @@ def binary(job: Job) -> Outcome:
     x = jnp.asarray(shown.x, jnp.float32) / 255
     found = {seed: evaluate(job, one, seed, x) for seed in one.seeds}
 
-    row = functools.partial(over_seeds, {"iwae": one}, {"iwae": found}, steps=steps(job.budget), data=(train, shown))
+    def row(value: Callable[[Mapping[str, np.ndarray]], np.ndarray]) -> Measured:
+        """Of a number an image: value(one seed's estimates)."""
+        note = f"standard error over images {draw.standard_error([value(v) for v in found.values()])}"
+        return over_seeds(
+            {"iwae": one}, {"iwae": found}, lambda v: float(value(v).mean()), "iwae", steps=steps(job.budget),
+            data=(train, shown), note=note,
+        )  # fmt: skip
+
     rows = {
-        "binary_ais": row(lambda v: v["prior"], "iwae"),
-        "binary_ais_encoder": row(lambda v: v["encoder"], "iwae"),
-        "binary_bound_100k": row(lambda v: v["bound_100k"], "iwae"),
-        "binary_bound_10k": row(lambda v: v["bound_10k"], "iwae"),
-        "binary_more_samples": row(lambda v: v["bound_100k"] - v["bound_10k"], "iwae"),
-        "binary_ais_over_bound": row(lambda v: v["encoder"] - v["bound_100k"], "iwae"),
-        "binary_encoder_helps": row(lambda v: v["encoder"] - v["short"], "iwae"),
+        "binary_ais": row(lambda v: v["prior"]),
+        "binary_ais_encoder": row(lambda v: v["encoder"]),
+        "binary_bound_100k": row(lambda v: v["bound_100k"]),
+        "binary_bound_10k": row(lambda v: v["bound_10k"]),
+        "binary_more_samples": row(lambda v: v["bound_100k"] - v["bound_10k"]),
+        "binary_ais_over_bound": row(lambda v: v["encoder"] - v["bound_100k"]),
+        "binary_encoder_helps": row(lambda v: v["encoder"] - v["short"]),
     }
     lines = [
-        [title, "-" if said is None else said, draw.spread([v[name] for v in found.values()], 5)]
+        [
+            title, "-" if said is None else said, draw.spread([v[name].mean() for v in found.values()], 5),
+            draw.standard_error([v[name] for v in found.values()]),
+        ]
         for name, (title, said) in PUBLISHED.items()
-    ]
+    ]  # fmt: skip
     title = (
         f"Table 1, binarised MNIST (theirs: Larochelle and Murray's bits; ours: another draw), IWAE with k = 50 after "
         f"{steps(job.budget):,} steps of 20: {n:,} test images; "
         f"{distributions(job):,} distributions from the prior, a tenth from the encoder."
     )
-    return Outcome(rows, [Table(title, ("estimator", "Wu et al., nats", "ours, nats"), lines)])
+    columns = ("estimator", "Wu et al., nats", "ours, nats; mean +- sd over seeds", "our standard error over images")
+    return Outcome(rows, [Table(title, columns, lines)])
 
 
 PART = Part(

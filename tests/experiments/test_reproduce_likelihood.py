@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from types import SimpleNamespace
 
 import jax
@@ -14,7 +15,7 @@ from experiments.reproduce import likelihood, likelihood_binary, published
 from experiments.reproduce import likelihood_estimates as estimates
 from experiments.reproduce import likelihood_models as models
 from tests.smoke import smoke
-from vaegan_jax import fit, metrics, nets, vae
+from vaegan_jax import fit, metrics, nets, plots, vae
 
 
 def test_every_part_fills_rows_of_the_published_ones():
@@ -83,9 +84,13 @@ def test_parts_share_trainings_and_claims_are_given_the_gaps(tmp_path, mnist, mo
 
     def evaluate(job, model, trained, seed, data):
         far = 300.0 if model.name == "VAE-50" else 0.0
-        each = {"ais_each": np.array([1.0, 2.0, 3.0, 6.0]) + far, "train_each": np.array([5.0, 7.0]) + 2 * far}
+        each = {
+            "ais_each": np.array([1.0, 2.0, 3.0, 6.0]) + far, "train_each": np.array([5.0, 7.0]) + 2 * far,
+            "gap_each": np.array([8.0, 12.0]), "is_each": np.zeros(4),
+        }  # fmt: skip
         means = {name.removesuffix("_each"): float(values.mean()) for name, values in each.items()}
-        return each | means | {"gap": 10.0, "kde": far, "is": 0.0}
+        kde = {"kde": far - 100 * (model.name == "VAE-50"), "kde_sigma": 0.2, "kde_error": 1.0, "kde_same": far}
+        return each | means | kde | {"ais_weights": 1.5, "train_weights": 1.5}
 
     def train(algorithm, config, data, *, workdir, steps, **more):
         asked.append((workdir, steps))
@@ -95,6 +100,9 @@ def test_parts_share_trainings_and_claims_are_given_the_gaps(tmp_path, mnist, mo
 
     asked, real = [], fit.fit
     monkeypatch.setattr(estimates, "evaluate", evaluate)
+    for name in ("bounds", "samples"):
+        blank = lambda job, *_, name=name: (job.figures / f"{name}.png").touch()  # noqa: E731
+        monkeypatch.setattr(likelihood, f"_draw_{name}", blank)
     monkeypatch.setattr(fit, "fit", train)
     found = smoke("likelihood", tmp_path, "continuous", "sandwich")
     assert asked == [(tmp_path / "trainings" / model.name, 10) for model in (*models.MODELS, models.BY_NAME["GAN-10"])]
@@ -103,7 +111,37 @@ def test_parts_share_trainings_and_claims_are_given_the_gaps(tmp_path, mnist, mo
     assert found["overfit_more_than_gan"]["ours"]["values"] == [293.0 - (6 + 10 - 3)] * 2
     assert found["vae_over_gan_50"]["ours"]["values"] == [303.0 - 3 - 10] * 2
     assert found["vae_over_gan_50"]["note"] == "standard error of the paired difference over images 0"
-    assert found["gap_vae50"]["note"].endswith("one reverse chain an image")
+    assert found["gap_vae50"]["note"].endswith("one reverse chain an image; standard error over images 2")
+    assert found["kde_reversed"]["ours"]["values"] == [-200.0] * 2  # both prefer VAE-50
+    assert found["ppca_50"]["budget"] == "exact" and found["ppca_50"]["ours"]["n"] == 1
+    tables = json.loads((tmp_path / "results" / "likelihood" / "continuous.json").read_text())["tables"]
+    ranked = tables[1]["title"].partition("Ours")
+    assert "VAE-10 above VAE-50" in ranked[0] and "windows order" in ranked[0]
+    assert "none; closer than BDMC's gap" in ranked[2] and "VAE-10 and GAN-10" in ranked[2]
+
+
+def test_the_orders_contradict_each_other_only_beyond_the_gap():
+    narrow, wide = {"ais": 0.0, "gap": 10.0, "kde": 57.0}, {"ais": 300.0, "gap": 2.0, "kde": 0.0}
+    assert likelihood._reversed(wide, narrow) == 57
+    assert likelihood._reversed(wide | {"ais": 30.0}, narrow) == 20
+    assert likelihood._reversed(wide | {"ais": 5.0}, narrow) == -5
+    assert likelihood._reversed(wide | {"kde": 60.0}, narrow) == -3
+
+
+def test_what_chains_are_worth():
+    assert estimates.worth(np.zeros((8, 3))) == pytest.approx(8)
+    assert estimates.worth(np.array([[0.0, 500.0], [-800.0, 500.0]])) == pytest.approx(1.5)
+
+
+def test_a_point_below_the_axis_is_marked(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(plots, "render", lambda figure, file: drawn.append(figure))
+    far = {"ais": -700.0, "gap": 30.0, "kde": 100.0}
+    found = {model.name: {0: far if model.name == "GAN-50" else far | {"ais": 100.0}} for model in models.MODELS}
+    likelihood._draw(SimpleNamespace(figures=tmp_path), found, {10: 200.0, 50: 500.0})
+    axes = drawn[0].axes[0]
+    assert [line for line in axes.lines if line.get_marker() == "v"] and "-700" in {t.get_text() for t in axes.texts}
+    assert {"AIS, ours", "Parzen window, ours"} <= {t.get_text() for t in axes.get_legend().get_texts()}
 
 
 def test_a_smoke_run(tmp_path, mnist):
