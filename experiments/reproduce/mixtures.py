@@ -4,7 +4,7 @@ A ring of 8 Gaussians and a grid of 25; a GAN, and the same with a discriminator
 2,500 samples: how many modes have a sample within 3 standard deviations, what share of the samples is that good, and
 the KL of their shares of the modes to uniform ("reverse KL"). VEEGAN's table has other nets and other deviations under
 the same names, so that its GAN finds 1 mode where PacGAN's finds 6: it is shown, and not compared. A perfect sampler's
-own numbers stand below.
+own numbers stand below, and those of points that are spread evenly, which hit many modes by chance.
 """
 
 import dataclasses
@@ -37,13 +37,17 @@ class Mixture:
     sd: float
     reach: float
     """Of the axes of the paper's figure."""
+    ticks: tuple[int, ...]
+    """Theirs."""
+    square: float
+    """Half the side of the square that holds the modes and little more."""
     veegan: dict[str, tuple[str, str, str]]
     pacgan: dict[str, tuple[str, str, str]]
 
 
 MIXTURES = {
     "ring": Mixture(
-        "ring of 8", toy.ring, 0.01, 2.0,
+        "ring of 8", toy.ring, 0.01, 2.0, (-2, -1, 0, 1, 2), 1.2,
         {
             "GAN": ("1", "99.3", "-"), "ALI": ("2.8", "0.13", "-"), "Unrolled GAN": ("7.6", "35.6", "-"),
             "VEEGAN": ("8", "52.9", "-"),
@@ -55,7 +59,7 @@ MIXTURES = {
         },
     ),
     "grid": Mixture(
-        "grid of 25", toy.grid, 0.05, 6.0,
+        "grid of 25", toy.grid, 0.05, 6.0, (-6, -4, -2, 0, 2, 4, 6), 5.0,
         {
             "GAN": ("3.3", "0.5", "-"), "ALI": ("15.8", "1.6", "-"), "Unrolled GAN": ("23.6", "16", "-"),
             "VEEGAN": ("24.6", "40", "-"),
@@ -88,6 +92,14 @@ def measure(points: np.ndarray, centres: np.ndarray, sd: float) -> dict[str, flo
     """modes, good (a share) and kl of points [N, 2], as PacGAN's code counts: shares of modes are of good points."""
     modes, good = metrics.mode_coverage(points, centres, sd)
     return {"modes": float(modes), "good": good, "kl": metrics.mode_divergence(points, centres, sd)}
+
+
+def by_chance(mixture: Mixture, centres: np.ndarray, sets: int = 100) -> dict[str, float]:
+    """The means of `measure` over sets of SAMPLES points that are uniform on the mixture's square."""
+    rng = np.random.default_rng(0)
+    drawn = (rng.uniform(-mixture.square, mixture.square, (SAMPLES, 2)) for _ in range(sets))
+    found = [measure(points, centres, mixture.sd) for points in drawn]
+    return {name: float(np.mean([one[name] for one in found])) for name in METRICS}
 
 
 def run(job: Job, tag: str) -> Outcome:
@@ -137,18 +149,22 @@ def run(job: Job, tag: str) -> Outcome:
         data=(data,),
         note=f"good {perfect['good']:.1%}, reverse KL {perfect['kl']:.4f}",
     )
-    _draw_samples(job, tag, mixture, centres, points, trained)
+    worst = {packing: min(each, key=lambda s: each[s]["modes"]) for packing, each in found.items() if each}
+    _draw_samples(job, tag, mixture, centres, points, trained, worst)
     _draw_curves(job, tag, trained, len(centres))
     captions = {
-        f"{tag}-samples.png": f"Figure 2 of PacGAN on the {mixture.name}: {SAMPLES:,} samples of the first seed, "
-        "each after the steps that the table names; crosses are the modes.",
+        f"{tag}-samples.png": f"Figure 2 of PacGAN on the {mixture.name}: {SAMPLES:,} samples of the first seed, and "
+        "below of the seed that finds the fewest modes, each after the steps that the table names; crosses are the "
+        "modes.",
         f"{tag}-modes.png": f"The {mixture.name} against steps: modes found, the share of good samples, reverse KL; "
         "mean and range over seeds.",
     }
-    return Outcome(rows, [_table(job, mixture, found, perfect)], captions)
+    return Outcome(rows, [_table(job, mixture, found, perfect, by_chance(mixture, centres))], captions)
 
 
-def _table(job: Job, mixture: Mixture, found: Mapping[int, Any], perfect: dict[str, float]) -> Table:
+def _table(
+    job: Job, mixture: Mixture, found: Mapping[int, Any], perfect: dict[str, float], chance: dict[str, float]
+) -> Table:
     lines: list[list[Any]] = [["VEEGAN's table", name, *said] for name, said in mixture.veegan.items()]
     lines += [["PacGAN's table", name, *said] for name, said in mixture.pacgan.items()]
     for packing, seeds in found.items():
@@ -157,6 +173,8 @@ def _table(job: Job, mixture: Mixture, found: Mapping[int, Any], perfect: dict[s
         lines.append(["ours", title(packing), *cells])
     numbers = [perfect["modes"], f"{100 * perfect['good']:.1f}", f"{perfect['kl']:.4f}"]
     lines.append(["a perfect sampler", f"{SAMPLES:,} draws", *numbers])
+    numbers = [f"{chance['modes']:.1f}", f"{100 * chance['good']:.1f}", f"{chance['kl']:.2f}"]
+    lines.append(["evenly spread points", f"{SAMPLES:,} on a square of {2 * mixture.square:g}", *numbers])
     each = ", ".join(f"{title(packing)} {steps(job.budget, packing):,}" for packing in found)
     return Table(
         f"The {mixture.name}, of {PUBLISHED_STEPS:,} steps: {each}. PacGAN's +- is the standard error over ten runs, "
@@ -167,19 +185,36 @@ def _table(job: Job, mixture: Mixture, found: Mapping[int, Any], perfect: dict[s
 
 
 def _draw_samples(
-    job: Job, tag: str, mixture: Mixture, centres: np.ndarray, points: np.ndarray, trained: dict[int, Trained]
+    job: Job,
+    tag: str,
+    mixture: Mixture,
+    centres: np.ndarray,
+    points: np.ndarray,
+    trained: dict[int, Trained],
+    worst: Mapping[int, int],
 ) -> None:
+    """worst: a seed of each packing that has any, for the second row."""
+
+    def draws(packing: int, seed: int) -> np.ndarray:
+        one = trained[packing]
+        return np.asarray(gan.sample(one.config(), one.state(seed), jax.random.key(0), SAMPLES))
+
     panels = [("target", points[:SAMPLES])]
-    for packing, one in trained.items():
-        if one.seeds:
-            state = one.state(one.seeds[0])
-            panels.append((title(packing), np.asarray(gan.sample(one.config(), state, jax.random.key(0), SAMPLES))))
-    figure = plots.new_figure(2.1 * len(panels), 2.4)
-    for axes, (name, x) in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+    panels += [(title(packing), draws(packing, trained[packing].seeds[0])) for packing in worst]
+    panels += [("", points[:SAMPLES])]
+    panels += [(f"{title(packing)}, seed {seed}", draws(packing, seed)) for packing, seed in worst.items()]
+    columns = len(panels) // 2
+    figure = plots.new_figure(2.1 * columns, 4.6)
+    for i, (axes, (name, x)) in enumerate(zip(figure.subplots(2, columns, squeeze=False).flat, panels, strict=True)):
+        if i == columns:  # the target is above
+            axes.axis("off")
+            continue
         axes.scatter(*x.T, s=3, color=draw.BLUE, alpha=0.4, linewidths=0)
         axes.plot(*centres.T, "+", color=draw.RED, markersize=4, markeredgewidth=0.8, zorder=0)
         limits = (-mixture.reach, mixture.reach)
-        axes.set(xlim=limits, ylim=limits, aspect="equal", xticks=(), yticks=())
+        axes.set(xlim=limits, ylim=limits, aspect="equal", xticks=mixture.ticks, yticks=mixture.ticks)
+        axes.tick_params(labelsize=7)
+        axes.set(xlabel="$x_1$", ylabel="$x_2$" if i in (0, columns + 1) else "")
         axes.set_title(name, fontsize=9)
     plots.render(figure, job.figures / f"{tag}-samples.png")
 

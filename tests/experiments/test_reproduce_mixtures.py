@@ -3,6 +3,7 @@
 import json
 import math
 
+import jax
 import numpy as np
 import pytest
 
@@ -43,6 +44,17 @@ def test_shares_are_of_good_points():
     shares = np.array([0.75, 0.25])
     assert found == pytest.approx({"modes": 2, "good": 0.5, "kl": math.log(4) + float((shares * np.log(shares)).sum())})
     assert mixtures.measure(points[4:], centres, 0.1) == pytest.approx({"modes": 0, "good": 0, "kl": math.log(4)})
+
+
+def test_points_that_are_spread_evenly_hit_modes_by_chance():
+    """Of n points on a square of side a, those within r of a mode are Poisson with mean n pi r^2 / a^2."""
+    for tag in ("ring", "grid"):
+        mixture = mixtures.MIXTURES[tag]
+        centres = np.asarray(mixture.make(jax.random.key(0), 10)[1])
+        found = mixtures.by_chance(mixture, centres)
+        mean = mixtures.SAMPLES * math.pi * (3 * mixture.sd) ** 2 / (2 * mixture.square) ** 2
+        assert found["modes"] == pytest.approx(len(centres) * (1 - math.exp(-mean)), rel=0.05)
+        assert found["good"] == pytest.approx(mean * len(centres) / mixtures.SAMPLES, rel=0.1)
 
 
 def test_a_smoke_run(tmp_path, monkeypatch):
