@@ -130,8 +130,10 @@ def _part(
         "commit": begun,
     }
     rows = [results.row(known[n], m, budget=flags.budget, provenance=provenance) for n, m in outcome.rows.items()]
-    for row in rows if later else ():
-        row["note"] = "; ".join(filter(None, [row["note"], f"also worked on at {', '.join(c[:7] for c in later)}"]))
+    more = [f"judged by {judge}" for judge in job.judges]
+    more += [f"also worked on at {', '.join(c[:7] for c in later)}"] if later else []
+    for row in rows:
+        row["note"] = "; ".join(filter(None, [row["note"], *more]))
     tables = {
         "tables": [
             {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in outcome.tables

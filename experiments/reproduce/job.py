@@ -143,6 +143,7 @@ class Job:
 
     def __post_init__(self) -> None:
         self.workdir.mkdir(parents=True, exist_ok=True)
+        self._judges = self.workdir / "judges.json"
         self._worked = self.workdir / "commits.json"
         if self.commit not in (before := self.commits):
             _write(self._worked, [*before, self.commit])
@@ -165,6 +166,19 @@ class Job:
     def commits(self) -> list[str]:
         """Those at which this folder was worked on, where it was begun first, and those of folders that it shares."""
         return json.loads(self._worked.read_text()) if self._worked.exists() else []
+
+    def judged_by(self, network: Any) -> None:
+        """Keeps the digest of the weights of an Extractor (metrics.features) for the rows' notes."""
+        said = f"{network.name} of weights {network.digest[:12]}"
+        if said not in self.judges:
+            _write(self._judges, [*self.judges, said])
+        if self.owner:
+            self.owner.judged_by(network)
+
+    @property
+    def judges(self) -> list[str]:
+        """Trained networks that this part's numbers hang on."""
+        return json.loads(self._judges.read_text()) if self._judges.exists() else []
 
     def beside(self, name: str) -> "Job":
         """The same job in a folder next to this part's, for what parts share; its time and commits are this part's."""

@@ -173,10 +173,9 @@ def _draw(job: Job, found: Mapping[str, estimates.Numbers], linear: Mapping[int,
                 axes.vlines([at[i] + 0.05] * len(mine), mine, np.add(mine, gaps), color=colour, linewidth=0.9)
             if below := [value for value in mine if value < LOWEST]:
                 axes.plot(at[i] + 0.05, LOWEST, "v", color=colour, markersize=6, clip_on=False)
-                said = ", ".join(f"{value:,.0f}" for value in below)
-                axes.annotate(
-                    said, (at[i] + 0.05, LOWEST), (6, 4), textcoords="offset points", fontsize=7, color=colour
-                )
+                said, side = ", ".join(f"{value:,.0f}" for value in below), -1 if what == "ais" else 1
+                axes.annotate(said, (at[i] + 0.05, LOWEST), (6 * side, 4), textcoords="offset points", fontsize=7,
+                              color=colour, ha="right" if side < 0 else "left")  # fmt: skip
     for k, value in linear.items():
         axes.axhline(value, color=draw.GREY, linewidth=0.9, linestyle=":")
         axes.annotate(f"probabilistic PCA, {k}", (len(order) - 0.55, value), (0, 3), textcoords="offset points",

@@ -18,7 +18,9 @@ def dataset(job: Job, name: str) -> str:
 
 def network(job: Job, name: str) -> features.Extractor:
     """The classifier of `dataset`, trained on first use."""
-    return features.classifier(dataset(job, name), data_dir=job.data_dir, progress=job.progress)
+    found = features.classifier(dataset(job, name), data_dir=job.data_dir, progress=job.progress)
+    job.judged_by(found)
+    return found
 
 
 def shares(probabilities: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ class Judge:
 def judge(job: Job, name: str) -> Judge:
     """The classifier of the data set, trained on first use, and its test images."""
     extractor = features.classifier(name, data_dir=job.data_dir, progress=job.progress)
+    job.judged_by(extractor)
     test = job.load(name, job.choose("test[:128]", "test", "test"))
     return Judge(extractor, test, *extractor.both(test.x, progress=job.progress))
 

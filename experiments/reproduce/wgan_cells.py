@@ -14,6 +14,7 @@ import numpy as np
 from experiments.reproduce import samples as eye
 from experiments.reproduce.job import Job, Trained
 from vaegan_jax import gan, nets, sampling, wgan
+from vaegan_jax.data.dataset import Dataset
 from vaegan_jax.metrics import features, frechet
 from vaegan_jax.optimizer import Optimizer
 
@@ -117,10 +118,16 @@ def train(job: Job, cells: Sequence[Cell]) -> dict[Cell, Trained]:
     return found
 
 
+def judged(job: Job) -> tuple[Dataset, Dataset]:
+    """What goes into a row: the training images, and the test images that Frechet distances are to."""
+    name = eye.dataset(job, "mnist")
+    return job.load(name), job.load(name, "test")
+
+
 def network(job: Job) -> tuple[features.Extractor, frechet.Statistics]:
     """The classifier of the data, and its features' statistics on the test split."""
     extractor = eye.network(job, "mnist")
-    test = job.load(eye.dataset(job, "mnist"), "test")
+    test = judged(job)[1]
     return extractor, frechet.statistics(extractor.features(test.x, progress=job.progress), extractor.name)
 
 

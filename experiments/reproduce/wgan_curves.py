@@ -59,7 +59,7 @@ def run(job: Job) -> Outcome:
         one = trained[cell]
         return Measured(
             list(values), one.seeds, one.failed, steps=end,
-            config=cells.config(cell, cells.width(job), len(data)), data=(data,),
+            config=cells.config(cell, cells.width(job), len(data)), data=cells.judged(job),
             note=f"{cells.CHECKPOINTS} checkpoints, {cells.samples(job.budget):,} samples each",
         )  # fmt: skip
 

@@ -20,7 +20,9 @@ def run(job: Job) -> Outcome:
         one = trained["wgan", name]
         values = list(cells.last(one, "entropy").values())
         said = f"{note}; digits with 1 % or more: {draw.spread(list(cells.last(one, 'classes').values()))}"
-        return Measured(values, one.seeds, one.failed, steps=end, config=configs["wgan", name], data=(data,), note=said)
+        return Measured(
+            values, one.seeds, one.failed, steps=end, config=configs["wgan", name], data=cells.judged(job), note=said
+        )
 
     extractor, reference = cells.network(job)
     judge = samples.judge(extractor, reference)
@@ -36,7 +38,9 @@ def run(job: Job) -> Outcome:
             for algorithm, one in (("gan", game), ("wgan", reference))
         )
         said = "; ".join(filter(None, [note, *each, gone]))
-        return Measured(values, reference.seeds, reference.failed, steps=end, config=both, data=(data,), note=said)
+        return Measured(
+            values, reference.seeds, reference.failed, steps=end, config=both, data=cells.judged(job), note=said
+        )
 
     rows = {
         "wgan_dcgan": diversity("dcgan"),

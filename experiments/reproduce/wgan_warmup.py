@@ -69,7 +69,7 @@ def run(job: Job) -> Outcome:
             f"falls_wgan{tag}_warm": falls(iterations, curve, marks),
         }
         rows |= {
-            row: Measured(each, warm.seeds, warm.failed, steps=end, config=config, data=(data,), note=note)
+            row: Measured(each, warm.seeds, warm.failed, steps=end, config=config, data=cells.judged(job), note=note)
             for row, each in found.items()
         }
         lines.append(

@@ -115,6 +115,14 @@ def test_values_over_seeds_are_of_those_that_all_finished():
     assert alone.values == [6.0, 10.0, 2.0] and alone.failed == [] and alone.config == "c"
 
 
+def test_a_folder_knows_the_networks_that_judged(tmp_path):
+    part = job.Job("smoke", (0, 1), tmp_path / "part", tmp_path / "figures")
+    assert part.judges == []
+    for digest in ("a" * 64, "a" * 64, "b" * 64):
+        part.beside("shared").judged_by(SimpleNamespace(name="mnist-cnn", digest=digest))
+    assert part.judges == [f"mnist-cnn of weights {letter * 12}" for letter in "ab"]
+
+
 def test_flat():
     steps = np.arange(1, 101)
     rising = np.log(steps)[None].repeat(3, 0)
