@@ -12,7 +12,8 @@ SIDE = 6  # tiles of a grid's side
 
 def run(job: Job) -> Outcome:
     trained = cells.train(job, [(algorithm, name) for name in cells.GENERATORS for algorithm in cells.ALGORITHMS])
-    data, end, n = job.load(samples.dataset(job, "mnist")), cells.steps(job.budget), cells.samples(job.budget)
+    used, end, n = cells.judged(job), cells.steps(job.budget), cells.samples(job.budget)
+    data = used[0]
     note = f"n = {n:,}"
     configs = {cell: cells.config(cell, cells.width(job), len(data)) for cell in trained}
 
@@ -20,9 +21,7 @@ def run(job: Job) -> Outcome:
         one = trained["wgan", name]
         values = list(cells.last(one, "entropy").values())
         said = f"{note}; digits with 1 % or more: {draw.spread(list(cells.last(one, 'classes').values()))}"
-        return Measured(
-            values, one.seeds, one.failed, steps=end, config=configs["wgan", name], data=cells.judged(job), note=said
-        )
+        return Measured(values, one.seeds, one.failed, steps=end, config=configs["wgan", name], data=used, note=said)
 
     extractor, reference = cells.network(job)
     judge = samples.judge(extractor, reference)
@@ -38,9 +37,7 @@ def run(job: Job) -> Outcome:
             for algorithm, one in (("gan", game), ("wgan", reference))
         )
         said = "; ".join(filter(None, [note, *each, gone]))
-        return Measured(
-            values, reference.seeds, reference.failed, steps=end, config=both, data=cells.judged(job), note=said
-        )
+        return Measured(values, reference.seeds, reference.failed, steps=end, config=both, data=used, note=said)
 
     rows = {
         "wgan_dcgan": diversity("dcgan"),

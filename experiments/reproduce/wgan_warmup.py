@@ -51,7 +51,7 @@ def estimate(trained: Trained, iterations: np.ndarray) -> np.ndarray:
 
 
 def run(job: Job) -> Outcome:
-    data, end, every = job.load(samples.dataset(job, "mnist")), cells.steps(job.budget), cells.log_every(job.budget)
+    end, every = cells.steps(job.budget), cells.log_every(job.budget)
     iterations, marks = np.arange(every, end + 1, every), np.array(cells.marks(job.budget))
     rows, lines = dict[str, Measured](), []
     figure = plots.new_figure(7.8, 4.8)
