@@ -130,7 +130,7 @@ def _part(
         "commit": begun,
     }
     rows = [results.row(known[n], m, budget=flags.budget, provenance=provenance) for n, m in outcome.rows.items()]
-    more = [f"judged by {judge}" for judge in job.judges]
+    more = [f"its part's network: {judge}" for judge in job.judges]
     more += [f"also worked on at {', '.join(c[:7] for c in later)}"] if later else []
     for row in rows:
         row["note"] = "; ".join(filter(None, [row["note"], *more]))

@@ -184,6 +184,8 @@ class Job:
         """The same job in a folder next to this part's, for what parts share; its time and commits are this part's."""
         shared = dataclasses.replace(self, workdir=self.workdir.parent / name, owner=self)
         _write(self._worked, list(dict.fromkeys([*self.commits, *shared.commits])))
+        if shared.judges:
+            _write(self._judges, list(dict.fromkeys([*self.judges, *shared.judges])))
         return shared
 
     def kept(self, name: str, compute: Callable[[], Any], *, of: Sequence[Any] = ()) -> Any:

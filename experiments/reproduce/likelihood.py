@@ -245,8 +245,8 @@ def sandwich(job: Job) -> Outcome:
     draw.band(left, counts, upper, draw.RED, "upper bound (one reverse chain an image)", marker="o", markersize=3.5)
     left.set(ylabel="log p(x) of simulated images, nats")
     left.legend(frameon=False, fontsize=8)
-    draw.band(right, counts, gaps, draw.GREEN, marker="o", markersize=3.5)
     positive = gaps.size > 0 and bool((gaps > 0).all())
+    draw.band(right, counts, gaps, draw.GREEN, log=positive, marker="o", markersize=3.5)
     right.set(ylabel="upper less lower bound, nats", yscale="log" if positive else "linear")
     for axes in (left, right):
         axes.set(xscale="log", xlabel="intermediate distributions")
@@ -264,7 +264,8 @@ def sandwich(job: Job) -> Outcome:
             f"{draw.spread(gaps[:, -1])}",
         )
     }  # fmt: skip
-    caption = f"BDMC on {n} images that GAN-10 made: both bounds by the number of distributions; mean, range of seeds."
+    caption = f"BDMC on {n} images that GAN-10 made: both bounds and their gap by the number of distributions; "
+    caption += "mean and range of seeds (the gap's mean is geometric where its axis is logarithmic)."
     return Outcome(rows, [table], {"sandwich.png": caption})
 
 

@@ -100,7 +100,7 @@ def evaluate(job: Job, one: Trained, seed: int, x: jax.Array) -> dict[str, np.nd
         "bound_10k": bound(10_000, 5),
     }
     of = (steps(job.budget), len(x), full)
-    kept = {name: job.kept(f"{seed}-{name}-nats", compute, of=of) for name, compute in computed.items()}
+    kept = {name: job.kept(f"{seed}-{name}-each", compute, of=of) for name, compute in computed.items()}
     return {name: np.asarray(each, np.float64) for name, each in kept.items()}
 
 

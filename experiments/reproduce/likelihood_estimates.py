@@ -148,7 +148,7 @@ def evaluate(job: Job, model: Model, trained: Trained, seed: int, data: Data) ->
     }  # fmt: skip
     numbers = dict[str, Any]()
     for what, compute in computed.items():
-        found = job.kept(f"{name}-{what}", compute, of=of[what])
+        found = job.kept(f"{name}-{what}-numbers", compute, of=of[what])
         if "each" in found:
             found["each"] = np.asarray(found["each"], np.float64)
             found["mean"] = float(found["each"].mean())
@@ -290,7 +290,7 @@ def diagnostics(job: Job, chosen: Sequence[Model], found: Mapping[str, Numbers])
         "window: error over images", "window, on AIS's test images",
     )  # fmt: skip
     title = (
-        "What the estimates are worth: nats, and a seed each where there are several. Chains' worth is (sum of "
+        "What the estimates are worth, in nats; several numbers in a cell are one a seed. Chains' worth is (sum of "
         f"weights)^2 / sum of squares, a mean over images; widths go from {WIDTHS[0]:.2f} to {WIDTHS[-1]:.2f}."
     )
     return Table(title, columns, lines)

@@ -4,7 +4,7 @@ A ring of 8 Gaussians and a grid of 25; a GAN, and the same with a discriminator
 2,500 samples: how many modes have a sample within 3 standard deviations, what share of the samples is that good, and
 the KL of their shares of the modes to uniform ("reverse KL"). VEEGAN's table has other nets and other deviations under
 the same names, so that its GAN finds 1 mode where PacGAN's finds 6: it is shown, and not compared. A perfect sampler's
-own numbers stand below, and those of points that are spread evenly, which hit many modes by chance.
+own numbers stand below, and those of uniform random points, which hit many modes by chance.
 """
 
 import dataclasses
@@ -174,7 +174,7 @@ def _table(
     numbers = [perfect["modes"], f"{100 * perfect['good']:.1f}", f"{perfect['kl']:.4f}"]
     lines.append(["a perfect sampler", f"{SAMPLES:,} draws", *numbers])
     numbers = [f"{chance['modes']:.1f}", f"{100 * chance['good']:.1f}", f"{chance['kl']:.2f}"]
-    lines.append(["evenly spread points", f"{SAMPLES:,} on a square of {2 * mixture.square:g}", *numbers])
+    lines.append(["uniform random points", f"{SAMPLES:,} on a square of {2 * mixture.square:g}", *numbers])
     each = ", ".join(f"{title(packing)} {steps(job.budget, packing):,}" for packing in found)
     return Table(
         f"The {mixture.name}, of {PUBLISHED_STEPS:,} steps: {each}. PacGAN's +- is the standard error over ten runs, "

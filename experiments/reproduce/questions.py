@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from experiments import pages
-from experiments.reproduce import TARGETS, results
+from experiments.reproduce import TARGETS, published, results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,17 +128,18 @@ READINGS = (
     Question(
         "The critic's warm-up (WGAN, figure 3)",
         "only the released code has it. With it the estimate's rank correlation with the samples' quality is "
-        "{wgan.spearman_wgan_warm:.3f} with a DCGAN generator and {wgan.spearman_wgan_mlp_warm:.2f} with an MLP; by "
-        "the text's algorithm 1 {wgan.spearman_wgan:.2f} and {wgan.spearman_wgan_mlp:.2f} (after "
-        "{wgan.spearman_wgan.steps:,} generator steps). The figure is the code's.",
+        "{wgan.spearman_wgan_warm:.3f} with a DCGAN generator, by the text's algorithm 1 {wgan.spearman_wgan:.2f}: "
+        "what the figure shows is had with the code. With an MLP neither follows quality within "
+        "{wgan.spearman_wgan.steps:,} generator steps ({wgan.spearman_wgan_mlp_warm:.2f} and "
+        "{wgan.spearman_wgan_mlp:.2f}).",
         "",
         "wgan",
     ),
     Question(
         "N(0, 0.01) at the start (Kingma & Welling, section 5)",
-        "a deviation, or a variance? On Frey faces with 5 latents AEVB ends {vae.fig2_frey_nz5:.0f} nats above "
-        "wake-sleep by the first reading, under which wake-sleep stays where it began, and "
-        "{vae.fig2_frey_wide_nz5:.0f} by the second, under which it rises as in figure 2.",
+        "a deviation, or a variance? On Frey faces with 5 latents AEVB is {vae.fig2_frey_nz5:.0f} nats above "
+        "wake-sleep after {vae.fig2_frey_nz5.steps:,} steps by the first reading, under which wake-sleep stays where "
+        "it began, and {vae.fig2_frey_wide_nz5:.0f} by the second, under which it rises as in figure 2.",
         "vae/fig2_frey_wide.png",
         "vae",
     ),
@@ -151,8 +152,8 @@ READINGS = (
     ),
     Question(
         "Estimator B has less variance than A (Kingma & Welling, section 2.3)",
-        "of the encoder's gradient A's variance is {vae.estimator_b:.2f} of B's, of the bound itself "
-        "{vae.estimator_b_bound:.2f}: it holds of what is descended, not of what is printed.",
+        "after {vae.estimator_b.steps:,} steps A's variance is {vae.estimator_b:.2f} times B's for the encoder's "
+        "gradient, and {vae.estimator_b_bound:.2f} times for the bound: it holds of the gradient, not of the bound.",
         "",
         "vae",
     ),
@@ -174,8 +175,8 @@ READINGS = (
     Question(
         "What Dis sees at once, and when it waits (Larsen et al.)",
         "the text says neither. On MNIST the samples' Frechet distance without the released code's shared batch "
-        "statistics less that with them is {vaegan.mnist_one_batch_samples:.1f}, the share of attributes kept with "
-        "them less that without {vaegan.mnist_one_batch_similarity:.3f}; for its balance rule the two are "
+        "statistics less that with them is {vaegan.mnist_one_batch_samples:.1f}, the attributes' cosine similarity "
+        "with them less that without {vaegan.mnist_one_batch_similarity:.3f}; for its balance rule the two are "
         "{vaegan.mnist_balance_samples:.1f} and {vaegan.mnist_balance_similarity:.3f}: all below 0, so neither helps "
         "within {vaegan.mnist_fakes_samples.steps:,} steps.",
         "",
@@ -186,18 +187,19 @@ READINGS = (
 
 
 class Missing(Exception):
-    """A row that nobody has run."""
+    """A row that nobody has run, or by another rule."""
 
 
 class Number:
-    """A row's mean, and deviation over seeds, in one format."""
+    """A row's mean, and deviation over seeds, in one format; a few values where their mean says nothing."""
 
-    def __init__(self, row: Mapping[str, Any]) -> None:
+    def __init__(self, row: Mapping[str, Any], entry: published.Entry | None) -> None:
         self.row = row
+        self.stale = entry is not None and row.get("rule_sha256", entry.sha256) != entry.sha256
 
     @property
     def mean(self) -> float:
-        if self.row["ours"] is None:
+        if self.row["ours"] is None or self.stale:
             raise Missing(self.row["id"])
         return float(self.row["ours"]["mean"])
 
@@ -207,6 +209,8 @@ class Number:
 
     def __format__(self, spec: str) -> str:
         mean, ours = format(self.mean, spec), self.row["ours"]
+        if 1 < ours["n"] <= results.FEW and ours["sd"] > abs(ours["mean"]):
+            return ", ".join(format(value, spec) for value in ours["values"])
         return f"{mean} +- {format(ours['sd'], spec)}" if ours["n"] > 1 and ours["sd"] else mean
 
 
@@ -228,7 +232,9 @@ def answer(question: Question, folder: Path = results.FOLDER, *, from_report: bo
     spaces = {}
     for target in TARGETS:
         rows = results.best(results.read(target, folder))
-        spaces[target] = SimpleNamespace(**{row["id"].partition(".")[2]: Number(row) for row in rows})
+        named = ((row["id"].partition(".")[2], row) for row in rows)
+        entries = published.entries()[target]
+        spaces[target] = SimpleNamespace(**{name: Number(row, entries.get(name)) for name, row in named})
     try:
         most = max((getattr(spaces[question.target], name).mean for name in question.rows), default=0.0)
         said = question.answer.format(**spaces, most=most)

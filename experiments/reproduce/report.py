@@ -18,7 +18,6 @@ from experiments.reproduce.published import STATUS, Entry
 from vaegan_jax.metrics.evaluation import number
 
 REPORT = results.FOLDER.parent / "REPORT.md"
-FEW = 5  # seeds whose values may stand for themselves
 COLUMNS = ("paper", "item", "data", "metric", "published", "ours", "verdict", "budget", "steps", "time")
 
 
@@ -67,9 +66,9 @@ def text(folder: Path = results.FOLDER) -> str:
         "- **claim holds**: what the paper says in words or by a curve is so here; what that means stands under",
         "  published.",
         "- **budget too small**: ours disagrees before the published schedule's end, or agrees as a model that has",
-        "  hardly learned does too; which way it points until then is said beside it. Which of two trainings ends",
-        "  better is judged at their end alone. **not reproduced**: ours disagrees at the schedule's end, or where a",
-        "  curve has gone flat before.",
+        "  hardly learned does too; which way it points until then is said beside it. Which of two of a paper's",
+        "  trainings ends better is judged at their end alone. **not reproduced**: ours disagrees at the schedule's",
+        "  end, or where a curve has gone flat before.",
         "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why; **without",
         "  data**: those of them that only lack data.",
         "",
@@ -257,7 +256,7 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:
         mine = "-"
-    elif row["seeds"] and ours["n"] <= FEW and ours["sd"] > abs(ours["mean"]):
+    elif row["seeds"] and ours["n"] <= results.FEW and ours["sd"] > abs(ours["mean"]):
         mine = ", ".join(f"{v:.3g}" for v in ours["values"])
     elif row["seeds"]:
         mine = f"{_number(ours['mean'], ours['sd'])} (n = {ours['n']})"

@@ -149,6 +149,11 @@ def test_a_row_is_whole_and_its_numbers_agree():
         with pytest.raises(ValueError, match=r"gan\.a: .* is"):
             results.agrees(row | change, ENTRIES["a"])
     results.agrees(row | {"verdict": "not reproduced", "rule_sha256": "of before"}, ENTRIES["a"])
+    late = dataclasses.replace(ENTRIES["a"], early="any model agrees", steps=10**9)
+    early = results.row(late, measured([224.0, 226.0, 228.0]), budget="cpu", provenance=PROVENANCE)
+    results.agrees(early, late)
+    with pytest.raises(ValueError, match="its values give budget too small"):
+        results.agrees(early | {"verdict": "reproduced"}, late)
     bad = job.Measured([1.0], seeds=(0, 1))
     with pytest.raises(ValueError, match="one each"):
         results.row(ENTRIES["a"], bad, budget="cpu", provenance=PROVENANCE)

@@ -1,4 +1,4 @@
-"""Burda et al.'s target: the schedule, the optimiser, rows, a smoke run of table 1 and of table 2."""
+"""Burda et al.'s target: the schedule, the optimiser, rows, units taken out, figures, a smoke run of table 2."""
 
 import dataclasses
 import functools
@@ -85,6 +85,48 @@ def test_without_inactive_units_the_draws_are_the_same():
     expected = vae.log_weights(config, deaf, x, key(), 1)[:, 0]
     np.testing.assert_allclose(models.log_weight_without(config, active, deaf, key(), x), expected, rtol=1e-5)
     assert np.abs(models.log_weight_without(config, active, state, key(), x) - found).min() > 1e-4
+
+
+def test_what_taking_inactive_units_out_changes(tmp_path, mnist):
+    """Nothing, of units that the decoder does not hear; something, if it does."""
+    mnist("train")
+    model = models.MODELS["one"][0]
+    config = models.config(model, "smoke")
+    state = vae.init(config, jax.random.key(0), (28, 28, 1))
+    params = jax.tree.map(lambda leaf: leaf, state.model.params)
+    output = params["encoder"]["output"]
+    gone = jnp.array([0, config.latents])  # a mean and its log-variance
+    params["encoder"]["output"] = {name: value.at[..., gone].set(0) for name, value in output.items()}
+    params["encoder"]["output"]["kernel"] = params["encoder"]["output"]["kernel"].at[:, 1 : config.latents].multiply(9)
+    heard = params["decoder"]["hidden0"]["kernel"]
+    changes = {}
+    for name, row in (("deaf", jnp.zeros(heard.shape[1])), ("heard", 20 * heard[0])):
+        params["decoder"]["hidden0"]["kernel"] = heard.at[0].set(row)
+        one = dataclasses.replace(state, model=dataclasses.replace(state.model, params=dict(params)))
+        trained = SimpleNamespace(config=lambda: config, state=lambda seed, one=one: one)
+        part = job.Job("smoke", (0,), tmp_path / name / "part", tmp_path / "figures", progress=False)
+        found = models.measure(part, model, trained, 0)
+        assert found["units"] == [config.latents - 1] and found["variances"][0][0] < 1e-6
+        changes[name] = models.without_inactive(part, model, trained, 0)
+    assert changes["deaf"] < 1e-3 < changes["heard"]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_figures_of_units_curves_and_samples(tmp_path, monkeypatch, lost):
+    drawn = {}
+    monkeypatch.setattr(plots, "render", lambda figure, file: drawn.update({file.name: figure}))
+    numbers = {} if lost else {s: {"variances": [[0.001, 1.0, 0.1]]} for s in (0, 1)}
+    part = SimpleNamespace(figures=tmp_path)
+    iwae._draw_units(part, "one", dict.fromkeys(iwae.PUBLISHED["one"], numbers))
+    steps, values = np.array([1, 10]), np.zeros((0 if lost else 2, 2))
+    one = SimpleNamespace(curve=lambda name: (steps, values), seeds=())
+    iwae._draw_curves(part, "one", dict.fromkeys(iwae.PUBLISHED["one"], one))
+    iwae._draw_samples(part, "one", dict.fromkeys(iwae.PUBLISHED["one"], one))
+    lines = drawn["units-one.png"].axes[0].lines
+    assert len(lines) == (1 if lost else 6) and not list(tmp_path.iterdir())
+    if not lost:
+        assert lines[0].get_ydata().tolist() == pytest.approx([1.0, 0.1, 0.001])
+    assert len(drawn["curves-one.png"].axes[0].lines) == (0 if lost else 5)
 
 
 def test_a_smoke_run_of_switching(tmp_path, mnist, monkeypatch):

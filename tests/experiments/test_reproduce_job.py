@@ -120,7 +120,11 @@ def test_a_folder_knows_the_networks_that_judged(tmp_path):
     assert part.judges == []
     for digest in ("a" * 64, "a" * 64, "b" * 64):
         part.beside("shared").judged_by(SimpleNamespace(name="mnist-cnn", digest=digest))
-    assert part.judges == [f"mnist-cnn of weights {letter * 12}" for letter in "ab"]
+    known = [f"mnist-cnn of weights {letter * 12}" for letter in "ab"]
+    assert part.judges == known
+    other = job.Job("smoke", (0, 1), tmp_path / "other", tmp_path / "figures")
+    other.beside("shared")  # which has numbers that they judged
+    assert other.judges == known
 
 
 def test_flat():
