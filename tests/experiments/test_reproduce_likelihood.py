@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from experiments.reproduce import likelihood, likelihood_binary, published
+from experiments.reproduce import draw, likelihood, likelihood_binary, published
 from experiments.reproduce import likelihood_estimates as estimates
 from experiments.reproduce import likelihood_models as models
 from tests.smoke import smoke
-from vaegan_jax import fit, metrics, nets, plots, vae
+from vaegan_jax import fit, gan, metrics, nets, plots, vae
 
 
 def test_every_part_fills_rows_of_the_published_ones():
@@ -142,6 +142,22 @@ def test_a_point_below_the_axis_is_marked(tmp_path, monkeypatch):
     axes = drawn[0].axes[0]
     assert [line for line in axes.lines if line.get_marker() == "v"] and "-700" in {t.get_text() for t in axes.texts}
     assert {"AIS, ours", "Parzen window, ours"} <= {t.get_text() for t in axes.get_legend().get_texts()}
+
+
+@pytest.mark.parametrize("seeds", [(), (0, 1)])
+def test_samples_and_bounds_of_what_is_left(tmp_path, monkeypatch, seeds):
+    drawn, rows = {}, []
+    monkeypatch.setattr(plots, "render", lambda figure, file: drawn.update({file.name: figure}))
+    monkeypatch.setattr(draw, "panels", lambda given, file, columns: rows.extend(name for name, _ in given))
+    for algorithm in (vae, gan):
+        monkeypatch.setattr(algorithm, "sample", lambda config, state, key, n: np.zeros((n, 28, 28, 1)))
+    curve = np.array([1, 10]), np.zeros((len(seeds), 2))
+    one = SimpleNamespace(curve=lambda name: curve, seeds=seeds, config=lambda: None, state=lambda seed: None)
+    trained, part = {model.name: one for model in models.MODELS}, SimpleNamespace(figures=tmp_path)
+    likelihood._draw_bounds(part, trained)
+    likelihood._draw_samples(part, trained, {"test": SimpleNamespace(x=np.zeros((30, 28, 28, 1)))})
+    assert len(drawn["bounds.png"].axes[0].lines) == (2 if seeds else 0)
+    assert rows == ["test images", *(["VAE-50", "GAN-50", "VAE-10", "GAN-10"] if seeds else [])]
 
 
 def test_a_smoke_run(tmp_path, mnist):
