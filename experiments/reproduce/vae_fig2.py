@@ -267,7 +267,7 @@ PARTS = (
         (*(f"fig2_frey_nz{w}" for w in FREY.widths), "fig2_frey_faster"),
         frey,
         _says("four widths on Frey faces (--data-dir: your file)", "10,000 steps each, 8 minutes a seed"),
-        cpu_seeds=10,
+        cpu_seeds=5,
     ),
     Part(
         "frey_wide",
