@@ -1,6 +1,7 @@
-"""The README's questions about VAEs and GANs, each answered by a sentence whose numbers are the committed results'.
+"""Sentences whose numbers are the committed results': the README's questions, the report's readings of the papers.
 
-python -m experiments.reproduce.questions writes them, as `make report` does; --check only says whether they are so.
+python -m experiments.reproduce.questions writes the former, as `make report` does; --check only says whether they are
+so. report.py takes the latter.
 """
 
 import dataclasses
@@ -20,6 +21,7 @@ class Question:
     {target.row.steps:spec}; {most:spec}, the largest mean of `rows`."""
 
     asked: str
+    """Of a reading: what is read in two ways."""
     answer: str
     figure: str
     """Below experiments/results; "" where the tables say it."""
