@@ -1,6 +1,6 @@
 """What the targets' figures share: colours, a line with its band, a band's legend, rows of pictures with names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,11 @@ def standard_error(seeds: Sequence[ArrayLike]) -> str:
     each = [np.asarray(values, np.float64) for values in seeds]
     errors = [values.std(ddof=1) / np.sqrt(values.size) for values in each]
     return f"{np.mean(errors):.2g}" if errors else "-"
+
+
+def paired_error(a: Mapping[int, Any], b: Mapping[int, Any], name: str) -> str:
+    """The same of the difference between two models, example by example: a, b, by seed what has `name` [N]."""
+    return standard_error([np.subtract(a[seed][name], b[seed][name]) for seed in a if seed in b])
 
 
 def panels(

@@ -57,8 +57,7 @@ def _worse(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
 
 def _paired(a: Mapping[int, Any], b: Mapping[int, Any]) -> str:
     """Of a difference between two models, each by seed: how much other test images would move it."""
-    each = [np.subtract(a[s]["nll_each"], b[s]["nll_each"]) for s in a if s in b]
-    return f"standard error of the paired difference over images {draw.standard_error(each)}"
+    return f"standard error of the paired difference over images {draw.paired_error(a, b, 'nll_each')}"
 
 
 def table1(job: Job, tag: str) -> Outcome:
@@ -95,7 +94,7 @@ def table1(job: Job, tag: str) -> Outcome:
             note=_paired(one_found["iwae_50"], found["iwae_50"]),
         )  # fmt: skip
     else:
-        rows["one_dead_units"] = _dead_units(job, trained, row)
+        rows["one_dead_units"] = _dead_units(job, trained)
     _draw(job, tag, found)
     _draw_units(job, tag, found)
     _draw_curves(job, tag, trained)
@@ -127,12 +126,14 @@ def table1(job: Job, tag: str) -> Outcome:
     return Outcome(rows, [Table(title, columns, lines)], captions)
 
 
-def _dead_units(job: Job, trained: Mapping[str, Trained], row: Any) -> Measured:
+def _dead_units(job: Job, trained: Mapping[str, Trained]) -> Measured:
     """The largest change of a seed's five models."""
     names = tuple(trained)
     changes = {
-        name: {seed: models.without_inactive(job, model, trained[name], seed) for seed in trained[name].seeds}
-        for name, model in ((model.name, model) for model in models.MODELS["one"])
+        model.name: {
+            seed: models.without_inactive(job, model, trained[model.name], seed) for seed in trained[model.name].seeds
+        }
+        for model in models.MODELS["one"]
     }
     means = ", ".join(f"{name} {np.mean(list(each.values())):.2g}" for name, each in changes.items() if each)
     return over_seeds(

@@ -215,7 +215,7 @@ def error(numbers: Numbers, what: str) -> str:
 
 def paired_error(a: Numbers, b: Numbers, what: str) -> str:
     """The same of the difference between two models, image by image: both are judged on the same ones."""
-    return draw.standard_error([a[seed][f"{what}_each"] - b[seed][f"{what}_each"] for seed in a if seed in b])
+    return draw.paired_error(a, b, f"{what}_each")
 
 
 def rows(

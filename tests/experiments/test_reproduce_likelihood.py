@@ -92,6 +92,9 @@ def test_parts_share_trainings_and_claims_are_given_the_gaps(tmp_path, mnist, mo
         kde = {"kde": far - 100 * (model.name == "VAE-50"), "kde_sigma": 0.2, "kde_error": 1.0, "kde_same": far}
         return each | means | kde | {"ais_weights": 1.5, "train_weights": 1.5}
 
+    def blank(name, job, *_):
+        (job.figures / name).touch()
+
     def train(algorithm, config, data, *, workdir, steps, **more):
         asked.append((workdir, steps))
         if workdir.name != "GAN-10":
@@ -101,8 +104,7 @@ def test_parts_share_trainings_and_claims_are_given_the_gaps(tmp_path, mnist, mo
     asked, real = [], fit.fit
     monkeypatch.setattr(estimates, "evaluate", evaluate)
     for name in ("bounds", "samples"):
-        blank = lambda job, *_, name=name: (job.figures / f"{name}.png").touch()  # noqa: E731
-        monkeypatch.setattr(likelihood, f"_draw_{name}", blank)
+        monkeypatch.setattr(likelihood, f"_draw_{name}", functools.partial(blank, f"{name}.png"))
     monkeypatch.setattr(fit, "fit", train)
     found = smoke("likelihood", tmp_path, "continuous", "sandwich")
     assert asked == [(tmp_path / "trainings" / model.name, 10) for model in (*models.MODELS, models.BY_NAME["GAN-10"])]
