@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont
 
+from experiments.reproduce import results
 from vaegan_jax import plots
 from vaegan_jax.metrics.evaluation import number
 
@@ -70,11 +71,14 @@ def seeds(figure: Any, n: int, where: str = "") -> None:
 
 
 def spread(values: ArrayLike, digits: int = 3) -> str:
-    """`0.810 +- 0.021`: mean and deviation over seeds, for a table; of one value so many digits."""
+    """`0.810 +- 0.021`: mean and deviation over seeds, for a table; of one value so many digits; a few, if they
+    deviate by more than their mean, each."""
     v = np.asarray(values, np.float64)
     if not v.size:
         return "-"
     deviation = v.std(ddof=1) if v.size > 1 else 0.0
+    if results.speak_for_themselves(v):
+        return ", ".join(f"{value:.{digits}g}" for value in v)
     return number(float(v.mean()), float(deviation)) if deviation else f"{v.mean():.{digits}g}"
 
 

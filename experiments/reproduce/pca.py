@@ -132,7 +132,7 @@ def autoencoder_config(hidden: tuple[int, ...], steps: int) -> vae.Config:
 
 def autoencoder(job: Job) -> Outcome:
     """The article's deep net without its pretraining; the step is chosen on validation images, for it may overfit."""
-    data = train, held, test = (job.load("mnist", split) for split in ("train[:55000]", "train[55000:]", "test"))
+    data = train, held, test = tuple(job.load("mnist", split) for split in ("train[:55000]", "train[55000:]", "test"))
     steps = job.choose(20, 30_000, 120_000)
     every = steps // job.choose(4, 30, 30)
 
@@ -153,7 +153,7 @@ def autoencoder(job: Job) -> Outcome:
         for i, (seed, (b, _)) in enumerate(zip(trained.seeds, best, strict=True))
     )
     errors = [error for _, error in best]
-    measured = Measured(errors, trained.seeds, trained.failed, steps, trained.config(), tuple(data), note=note)
+    measured = Measured(errors, trained.seeds, trained.failed, steps, trained.config(), data, note=note)
 
     figure = plots.new_figure(5.2, 3.4)
     axes = figure.subplots()

@@ -58,17 +58,20 @@ def text(folder: Path = results.FOLDER) -> str:
         "Written by `make report` from `experiments/results/`; the rules are in `experiments/published.toml`, each in",
         "a commit before that of the run that it judges (a row whose rule changed later says so). Ours is mean +-",
         "standard deviation over training seeds, n of them, or the few values where their deviation exceeds their",
-        "mean; exact rows have no seeds. In x of y steps y is the published schedule, or where none is published that",
-        "of our budget `paper`. Time is that of the whole part of the target that fills the row; its rows share it.",
+        "mean; exact rows have no seeds. What the same seeds gave in an earlier run by the same rule is in the notes,",
+        "and beside ours where it lies farther from these values than they do from each other. In x of y steps y is",
+        "the published schedule, or where none is published that of our budget `paper`. Time is that of the whole",
+        "part of the target that fills the row; its rows share it.",
         "",
         "- **reproduced**: ours agrees with the published number, by the rule; **agreed with our own computation**:",
         "  the number is none of a paper's, but was computed apart from this code.",
         "- **claim holds**: what the paper says in words or by a curve is so here; what that means stands under",
         "  published.",
         "- **budget too small**: ours disagrees before the published schedule's end, or agrees as a model that has",
-        "  hardly learned does too; which way it points until then is said beside it. Which of two of a paper's",
-        "  trainings ends better is judged at their end alone. **not reproduced**: ours disagrees at the schedule's",
-        "  end, or where a curve has gone flat before.",
+        "  hardly learned does too; which way a difference points until then is said beside it. Which of two of a",
+        "  paper's trainings ends better is judged at their end alone (the survey's questions are of the steps that",
+        "  they name). **not reproduced**: ours disagrees at the schedule's end, or where a curve has gone flat",
+        "  before.",
         "- **not comparable**: no number or claim to agree with, or another protocol; **not run**: and why; **without",
         "  data**: those of them that only lack data.",
         "",
@@ -200,7 +203,7 @@ def _target(target: str, folder: Path) -> list[str]:
         entry = entries[row["id"].partition(".")[2]]
         rule = f"{entry.rule.text()}: {entry.rule.because}" if entry.rule else "none"
         rule += f"; not before the schedule's end: {entry.early}" if entry.early else ""
-        details.append([cell["paper"], cell["item"], cell["metric"], entry.protocol, rule, entry.splits, row["note"]])
+        details.append([cell["paper"], cell["item"], cell["metric"], entry.protocol, rule, entry.splits, _note(row)])
     columns = ("paper", "item", "metric", "protocol", "agrees when", "splits", "note")
     lines += _table(columns, _as_above(_distinct(details), columns.index("protocol"), columns.index("splits")))
     lines += ["", "</details>", "", *_provenance(rows)]
@@ -256,7 +259,7 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     ours, failed = row["ours"], row["failed_seeds"]
     if ours is None:
         mine = "-"
-    elif row["seeds"] and ours["n"] <= results.FEW and ours["sd"] > abs(ours["mean"]):
+    elif row["seeds"] and results.speak_for_themselves(ours["values"]):
         mine = ", ".join(f"{v:.3g}" for v in ours["values"])
     elif row["seeds"]:
         mine = f"{_number(ours['mean'], ours['sd'])} (n = {ours['n']})"
@@ -265,6 +268,9 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
     verdict = _verdict(row, entry)
     if failed:
         mine += f"; {len(failed)} of {len(failed) + len(row['seeds'])} seeds failed"
+    for run in row.get("before", []):
+        if _elsewhere(run, row):
+            mine += f"; in an earlier run {_values(run)}"
     return {
         "paper": entry.paper,
         "item": entry.item,
@@ -277,6 +283,24 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         "steps": f"{row['steps']:,}" if row["steps"] else "-",
         "time": _duration(row["wall_seconds"]) if row["budget"] != "none" else "-",
     }
+
+
+def _elsewhere(run: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether an earlier run of the same seeds lost one, or ended farther from these than they lie from each other."""
+    ours = row["ours"]["values"] if row["ours"] else []
+    low, high = min(ours, default=0.0), max(ours, default=0.0)
+    return bool(run["failed_seeds"]) or any(not 2 * low - high <= v <= 2 * high - low for v in run["values"])
+
+
+def _values(run: Mapping[str, Any]) -> str:
+    lost = f"; {len(run['failed_seeds'])} seeds failed" if run["failed_seeds"] else ""
+    return ", ".join(f"{v:.3g}" for v in run["values"]) + lost
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    """The row's, and what other runs of the same seeds gave."""
+    runs = [f"before, {run['device']}, commit {run['commit'][:7]}: {_values(run)}" for run in row.get("before", [])]
+    return "; ".join(filter(None, [row["note"], *runs]))
 
 
 def _mark(status: str) -> str:

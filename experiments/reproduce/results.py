@@ -30,6 +30,12 @@ FEW = 5
 """Seeds whose values may stand for themselves."""
 
 
+def speak_for_themselves(values: Sequence[float] | np.ndarray) -> bool:
+    """Whether a few values, one a seed, deviate by more than their mean, so that it says nothing of them."""
+    v = np.asarray(values, np.float64)
+    return 1 < v.size <= FEW and bool(v.std(ddof=1) > abs(v.mean()))
+
+
 def summary(values: Sequence[float]) -> dict[str, Any]:
     """values one a seed (or the one of an exact row, whose deviation is 0), mean, sd (n - 1) and n."""
     v = np.asarray(values, np.float64)
@@ -142,7 +148,9 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
     file = path(target, folder)
     with _alone(folder):
         rows = {(r["id"], r["budget"]): dict(r) for r in read(target, folder) if r["budget"] != "none"}
-        rows |= {(r["id"], r["budget"]): dict(r) for r in new}  # of a folder that was done before too
+        for each in new:  # of a folder that was done before too
+            key = each["id"], each["budget"]
+            rows[key] = dict(each) | before(rows.get(key), each)
         for row in rows.values():
             entry = known.get(row["id"].partition(".")[2])
             if entry and entry.sha256 == row["rule_sha256"] and row["budget"] != "none":
@@ -158,6 +166,27 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
         part.write_text(json.dumps({"rows": kept}, indent=1, allow_nan=False) + "\n")
         part.replace(file)
     return file
+
+
+def before(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
+    """{"before": what the same seeds gave in earlier runs by the same rule and steps}, or {}: no rerun hides another.
+
+    Where they differ, that is, by more than rounding does; each with its values, seeds, failed seeds, device, commit.
+    """
+    kept = ("rule_sha256", "steps", "budget")
+    if old is None or new["budget"] not in BUDGETS or any(old[name] != new[name] for name in kept):
+        return {}
+    found = list(old.get("before", []))
+    values = [dict(zip(r["seeds"], r["ours"]["values"], strict=True)) if r["ours"] else {} for r in (old, new)]
+    shared = [s for s in old["seeds"] + old["failed_seeds"] if s in new["seeds"] + new["failed_seeds"]]
+    nan = math.nan  # a seed that failed in one of them
+    same = all(
+        math.isclose(*(v.get(s, nan) for v in values), rel_tol=0.01) for s in shared if any(s in v for v in values)
+    )
+    if old["commit"] != new["commit"] and not same:
+        ran = {name: old[name] for name in ("seeds", "failed_seeds", "device", "commit")}
+        found.append({"values": old["ours"]["values"] if old["ours"] else [], **ran})
+    return {"before": found} if found else {}
 
 
 @contextlib.contextmanager
@@ -192,6 +221,8 @@ def check(row: Mapping[str, Any]) -> None:
         raise ValueError(f"{id}: a row of budget {row['budget']} has seeds {row['seeds']}, none are expected.")
     if row["budget"] in BUDGETS and len(row["seeds"]) + len(row["failed_seeds"]) < 3 and row["budget"] != "smoke":
         raise ValueError(f"{id} has seeds {row['seeds']}: at least three are expected.")
+    if row["budget"] in BUDGETS and digest(None) in (row["data_sha256"], row["config_sha256"]) and row["seeds"]:
+        raise ValueError(f"{id} has the digest of no data or no config, though it has seeds.")
     if row["ours"] is None:
         return
     again = summary(row["ours"]["values"])

@@ -139,7 +139,7 @@ def mnist(job: Job) -> Outcome:
     data = (job.load("mnist"), test)
     more = {
         "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=total, data=data, of=last),
-        **_bound_variances(trained["AEVB", 10], total, test),
+        **_bound_variances(trained["AEVB", 10], total, data[0], test),
         "seconds": _seconds(trained["AEVB", 10], total, data[0]),
     }
     return dataclasses.replace(outcome, rows={**outcome.rows, **more})
@@ -192,7 +192,7 @@ def _smallest(every: list[Measured]) -> Measured:
     )
 
 
-def _bound_variances(one: Trained, steps: int, test: Dataset) -> dict[str, Measured]:
+def _bound_variances(one: Trained, steps: int, train: Dataset, test: Dataset) -> dict[str, Measured]:
     """With one draw of z an image, over the draws: of the mean bound of a batch of 100, and of one image's bound."""
     found = one.config()
     x = jnp.asarray(test.x[:100])
@@ -202,7 +202,13 @@ def _bound_variances(one: Trained, steps: int, test: Dataset) -> dict[str, Measu
     names = ("bound_variance", "bound_variance_image")
     return {
         name: Measured(
-            [float(pair[i]) for pair in each], one.seeds, one.failed, steps, found, (test,), note=f"{DRAWS} draws"
+            [float(pair[i]) for pair in each],
+            one.seeds,
+            one.failed,
+            steps,
+            found,
+            (train, test),
+            note=f"{DRAWS} draws",
         )
         for i, name in enumerate(names)
     }

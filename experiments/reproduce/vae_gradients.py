@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.reproduce import draw
-from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, says
+from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, flat, says
 from vaegan_jax import vae
 
 DRAWS = 200  # of the noise, for each variance
@@ -19,7 +19,8 @@ def gradients(job: Job) -> Outcome:
     """Variance of the encoder's gradient over draws of z, at several points of one training, the same batch for all."""
     train = job.load("mnist")
     steps = job.choose(20, 50_000, 1_000_000)
-    marks = tuple(sorted({max(1, steps // n) for n in (500, 50, 10, 5, 1)}))
+    late = (round(steps * share) for share in (0.8, 0.85, 0.9, 0.95, 1.0))  # whether a ratio has gone flat
+    marks = tuple(sorted({*(max(1, steps // n) for n in (500, 50, 10, 5)), *late}))
     draws = job.choose(20, DRAWS, DRAWS)
     base = dataclasses.replace(vae.Config(), binarize="fixed")
     x = jnp.asarray(train.x[:100])
@@ -65,8 +66,10 @@ def gradients(job: Job) -> Outcome:
             for step, r in zip(marks, ratio.T, strict=False)
             if len(r)
         ]
-        each = [float(v) for v in values]
-        return Measured(each, trained.seeds, trained.failed, steps, trained.config(), (train,), note="; ".join(said))
+        return Measured(
+            [float(v) for v in values], trained.seeds, trained.failed, steps, trained.config(), (train,),
+            flat=bool(len(ratio)) and flat(np.asarray(marks), ratio, tolerance=0.1), note="; ".join(said),
+        )  # fmt: skip
 
     rows = {
         "gradient_variance": measured(score, score.min(axis=1)),

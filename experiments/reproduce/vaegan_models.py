@@ -20,6 +20,8 @@ COMPARED = ("vae", "vae_dis_l", "vaegan", "gan")
 PRIOR_FAKES = "vaegan_prior_fakes"
 ONE_BATCH = "vaegan_one_batch"
 BALANCE = "vaegan_balance"
+RAW = "vaegan_raw"
+WEIGHT = "vaegan_weight"
 TITLES = {
     "vae": "VAE",
     "vae_dis_l": "VAE with Dis_l",
@@ -28,15 +30,19 @@ TITLES = {
     PRIOR_FAKES: "VAE/GAN, samples alone as fakes",
     ONE_BATCH: "VAE/GAN, statistics of Dis shared",
     BALANCE: "VAE/GAN, released balance rule",
+    RAW: "VAE/GAN, Dis_l before its normalisation",
+    WEIGHT: "VAE/GAN, released weight of Dis_l",
 }
 ALGORITHMS: dict[str, Any] = {
     "vae": vae, "vae_dis_l": vaegan, "vaegan": vaegan, "gan": gan, PRIOR_FAKES: vaegan, ONE_BATCH: vaegan,
-    BALANCE: vaegan,
+    BALANCE: vaegan, RAW: vaegan, WEIGHT: vaegan,
 }  # fmt: skip
 """What samples, encodes and reconstructs; it also trains, but for vae_dis_l."""
 PUBLISHED = 37_500
 """The released scripts' 150 epochs of 250 batches of 64 faces."""
 FACE = (64, 64, 3)  # the paper's images
+RELEASED = 1e-6
+"""The decoder descends w L_llike - (1 - w) L_GAN; this is the scripts' w for faces."""
 
 
 def steps(budget: str) -> int:
@@ -104,6 +110,11 @@ def config(model: str, base: vaegan.Config, shape: Sequence[int]) -> Any:
         )  # fmt: skip
     if model == "vae_dis_l":
         return dataclasses.replace(base, gan_weight=0.0)
+    if model == RAW:
+        layer = base.discriminator.feature_layer.removesuffix("_activation")
+        return dataclasses.replace(base, discriminator=base.discriminator.clone(feature_layer=layer))
+    if model == WEIGHT:
+        return dataclasses.replace(base, gamma=RELEASED, gan_weight=1 - RELEASED)
     return dataclasses.replace(
         base, reconstructions_as_fakes=model != PRIOR_FAKES, one_batch=model == ONE_BATCH, balance=model == BALANCE
     )

@@ -154,7 +154,7 @@ def _draw(job: Job, algorithm: str, file: str, label: str, curves: Any, quality:
 
 
 def _says(budget: str) -> str:
-    time = {"smoke": "a minute", "cpu": "2 hours", "paper": "on a GPU, about an hour"}[budget]
+    time = {"smoke": "a minute", "cpu": "2.5 hours", "paper": "on a GPU, about an hour"}[budget]
     return f"MLP and DCGAN generators, and two MLPs, by WGAN and GAN, {cells.steps(budget):,} iterations of 64; {time}"
 
 

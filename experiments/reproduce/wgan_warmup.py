@@ -104,7 +104,7 @@ def run(job: Job) -> Outcome:
 def _says(budget: str) -> str:
     time = {
         "smoke": "a minute",
-        "cpu": "75 minutes, and 50 more where curves has not run",
+        "cpu": "2 hours, and 80 minutes more where curves has not run",
         "paper": "on a GPU, an hour",
     }[budget]
     return f"figure 3's two WGANs with the critic's warm-up, {cells.steps(budget):,} iterations of 64; {time}"

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,8 +128,13 @@ def measured(values, **more):
     return job.Measured(values, seeds=tuple(range(len(values))), steps=1000, config=vae.Config(), **more)
 
 
+DATA = (SimpleNamespace(sha256="s"),)
+NONE = results.digest(None)
+WHOLE = measured([1.0, 2.0, 3.0], data=DATA)
+
+
 def test_a_row_is_whole_and_its_numbers_agree():
-    row = results.row(ENTRIES["a"], measured([224.0, 226.0, 228.0]), budget="cpu", provenance=PROVENANCE)
+    row = results.row(ENTRIES["a"], measured([224.0, 226.0, 228.0], data=DATA), budget="cpu", provenance=PROVENANCE)
     results.check(row)
     assert row["ours"] == {"values": [224.0, 226.0, 228.0], "mean": 226.0, "sd": 2.0, "n": 3}
     assert row["published"] == {"value": 225.0, "error": 2.0, "status": "C"} and row["verdict"] == "reproduced"
@@ -184,6 +190,48 @@ def test_merging_keeps_other_budgets_and_says_what_was_not_run(tmp_path, monkeyp
     (tmp_path / "gan.json").write_text("[]")
     with pytest.raises(ValueError, match="no results file"):
         results.read("gan", tmp_path)
+
+
+def test_a_row_with_seeds_has_the_digests_of_what_went_in():
+    row = results.row(ENTRIES["a"], measured([1.0, 2.0, 3.0]), budget="cpu", provenance=PROVENANCE)
+    with pytest.raises(ValueError, match="no data"):  # such as those of a generator that is used up
+        results.check(row)
+    with pytest.raises(ValueError, match="no config"):
+        results.check(results.row(ENTRIES["a"], WHOLE, budget="cpu", provenance=PROVENANCE) | {"config_sha256": NONE})
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({"values": [1.0, 2.0, -9.0]}, True),  # a game that was lost before is not hidden by one that was won
+        ({"values": [1.0, 2.0], "seeds": (0, 1), "failed": (2,)}, True),
+        ({"values": [1.001, 2.0, 3.0]}, False),  # another processor's rounding
+        ({"values": [1.0, 2.0], "seeds": (0, 1)}, False),  # a seed more
+        ({"values": [1.0, 2.0, -9.0], "steps": 500}, False),  # shorter
+    ],
+)
+def test_a_rerun_hides_no_run_of_the_same_seeds(tmp_path, monkeypatch, change, kept):
+    monkeypatch.setattr(published, "entries", lambda: {"gan": ENTRIES})
+    runs = [dataclasses.replace(WHOLE, **change), WHOLE]
+    for i, run in enumerate(runs):
+        row = results.row(ENTRIES["a"], run, budget="cpu", provenance=PROVENANCE | {"commit": f"c{i}"})
+        results.merge("gan", [row], tmp_path)
+    for _ in range(2):  # and not by merging it again
+        found = results.read("gan", tmp_path)[0]
+        assert found["ours"]["values"] == WHOLE.values
+        assert [run["values"] for run in found.get("before", [])] == ([change["values"]] if kept else [])
+        assert [run["commit"] for run in found.get("before", [])] == (["c0"] if kept else [])
+        results.merge("gan", [row], tmp_path)
+    cells = report._cells(found, ENTRIES["a"])
+    assert ("in an earlier run 1, 2" in cells["ours"]) == kept
+    assert ("before, d, commit c0: 1, 2" in report._note(found)) == kept
+
+
+def test_an_earlier_run_that_agrees_is_in_the_notes_alone():
+    row = results.row(ENTRIES["a"], WHOLE, budget="cpu", provenance=PROVENANCE)
+    close = {"values": [1.5, 2.5, 2.5], "failed_seeds": [], "device": "d", "commit": "c0"}
+    assert "earlier" not in report._cells(row | {"before": [close]}, ENTRIES["a"])["ours"]
+    assert "1.5, 2.5, 2.5" in report._note(row | {"before": [close]})
 
 
 def test_parts_that_end_at_once_lose_no_rows(tmp_path):

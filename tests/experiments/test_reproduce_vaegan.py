@@ -87,6 +87,11 @@ def test_the_models_share_nets_and_optimisers():
     assert not models.config(models.PRIOR_FAKES, base, (28, 28, 1)).reconstructions_as_fakes
     assert models.config(models.ONE_BATCH, base, (28, 28, 1)) == dataclasses.replace(base, one_batch=True)
     assert models.config(models.BALANCE, base, (28, 28, 1)) == dataclasses.replace(base, balance=True)
+    raw = models.config(models.RAW, base, (28, 28, 1))
+    assert (base.discriminator.feature_layer, raw.discriminator.feature_layer) == ("conv1_activation", "conv1")
+    assert dataclasses.replace(raw, discriminator=base.discriminator) == base
+    weight = models.config(models.WEIGHT, base, (28, 28, 1))
+    assert (weight.gamma, weight.gan_weight) == (1e-6, 1 - 1e-6)
     assert (base.equilibrium, base.margin) == (0.68, 0.35)  # the released code's
     assert models.variance((64, 64, 3)) == 0.25
     assert models.variance((28, 28, 1)) == pytest.approx(0.25 / 15.67, rel=1e-3)
