@@ -18,6 +18,11 @@ jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_disable_most_optimizations", True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that want XLA's optimisations first: each change of the setting throws away what has been compiled."""
+    items.sort(key=lambda item: item.get_closest_marker("optimised") is None)
+
+
 @pytest.fixture
 def key() -> jax.Array:
     return jax.random.key(0)

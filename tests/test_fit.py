@@ -270,7 +270,7 @@ print(float(run.metrics["generator_loss"][0, 0]), float(np.abs(kernel).sum()))
 judged = fit.fit(wgan, CRITIC, d, steps=10, seeds=(7,), progress=False)  # several batches a step, and labels
 kernel = judged.state(7).discriminator.params["output"]["kernel"]
 print(float(judged.metrics["wasserstein"][0, 0]), float(np.abs(kernel).sum()))
-print(machine.flops(loop.Loop(gan, ALTERNATING, d, run.states, (7,)).compile()))
+print(machine.flops(loop.Loop(gan, run.config, d, run.states, (7,)).compile()))
 odd = dataclasses.replace(SMALL, batch_size=45)  # that two devices could not share
 alone = loop.Loop(vae, odd, d, fit.first_states(vae, odd, d, (7,)), (7,))
 alone.advance(0, 2)
@@ -312,7 +312,7 @@ def test_two_devices_give_the_numbers_of_one_and_share_the_work(digits):
     kernel = np.abs(critics.state(7).discriminator.params["output"]["kernel"]).sum()
     np.testing.assert_allclose(judged, [critics.metrics["wasserstein"][0, 0], kernel], rtol=1e-4)
     # The generator's own step has a draw and no batch: it would be done twice.
-    whole = machine.flops(loop.Loop(gan, ALTERNATING, digits, run.states, (7,)).compile())
+    whole = machine.flops(loop.Loop(gan, run.config, digits, run.states, (7,)).compile())
     assert operations[0] < 0.55 * whole
     assert alone == [1]
 

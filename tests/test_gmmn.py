@@ -112,6 +112,7 @@ def test_the_defaults_are_the_released_recipe(key):
         assert not np.any(layer["bias"])
 
 
+@pytest.mark.optimised
 def test_it_learns_two_far_modes_and_a_run_is_read_back(tmp_path):
     """Half of the mass at each of two points, which the mean between them does not have."""
     rng = RNG(0)

@@ -267,7 +267,8 @@ def test_batch_norm_takes_its_mode_in_the_call_too(running):
     x = normal(16, 4)
     variables = parameters(*norms(), x)
     found, expected = (
-        normalised(net, variables, x, use_running_average=running) for net in norms(use_running_average=None)
+        jax.jit(functools.partial(normalised, net, use_running_average=running))(variables, x)
+        for net in norms(use_running_average=None)
     )
     chex.assert_trees_all_close(found, expected, rtol=2e-5, atol=2e-5)
 
@@ -281,15 +282,16 @@ def test_batch_norm_gradient_of_a_gradient_and_forward_mode_are_linens():
         return (slope**2).sum()
 
     for of in (jax.grad, lambda f: lambda x: jax.jvp(f, (x,), (jnp.cos(x),))):
-        found, expected = (of(functools.partial(penalty, net))(x) for net in (ours, theirs))
+        found, expected = (jax.jit(of(functools.partial(penalty, net)))(x) for net in (ours, theirs))
         chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_batch_norm_of_a_batch_of_seeds_is_linens_of_each():
     x, (ours, theirs) = normal(3, 8, 5, 2, 3), norms()
     variables = parameters(ours, theirs, x[0])
-    found = jax.vmap(functools.partial(normalised, ours, variables))(x)
-    each = [normalised(theirs, variables, one) for one in x]
+    found = jax.jit(jax.vmap(functools.partial(normalised, ours, variables)))(x)
+    linens = jax.jit(functools.partial(normalised, theirs, variables))
+    each = [linens(one) for one in x]
     chex.assert_trees_all_close(found, jax.tree.map(lambda *v: jnp.stack(v), *each), rtol=2e-5, atol=2e-5)
 
 

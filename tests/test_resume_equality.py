@@ -100,7 +100,7 @@ def test_killed_a_run_goes_on_to_the_same_bytes(tmp_path):
     assert pictures[0] == pictures[1] and pictures[0]
 
 
-STEPS = 400
+STEPS = 160
 
 
 def maxout(workdir):

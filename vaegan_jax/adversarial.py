@@ -57,12 +57,12 @@ def init_players(
 ) -> tuple[Player, Player]:
     """Fresh generator and discriminator."""
     generator_key, discriminator_key = jax.random.split(key)
-    y = jnp.zeros((1, config.num_classes)) if config.num_classes else None
-    generator = players.initialize(config.generator, generator_key, jnp.zeros((1, config.latents)), shape, y)
+    y = players.one(config.num_classes) if config.num_classes else None
+    generator = players.initialize(config.generator, generator_key, players.one(config.latents), shape, y)
     if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
         margin = getattr(config, "bias_margin", 1e-3)
         generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape, margin)
-    one = pack(config, jnp.zeros((packs(config), *shape)))
+    one = jax.eval_shape(lambda x: pack(config, x), jax.ShapeDtypeStruct((packs(config), *shape), jnp.float32))
     discriminator = players.initialize(config.discriminator, discriminator_key, one, y)
     return (
         players.create(generator, config.generator_optimizer, config.ema_decay),

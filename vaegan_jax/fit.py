@@ -190,9 +190,9 @@ def validate(algorithm: Any, config: Any, state: Any, dataset: Any, *, block: in
     if len(starts) > 2 and starts[-1] - starts[-2] < block / 2:
         del starts[-2]  # no block of a few examples, too few to pack or to compare with each other
     for start, end in itertools.pairwise(starts):
-        batch = {"x": jnp.asarray(data.x[start:end])}
+        batch = {"x": jax.device_put(data.x[start:end])}
         if data.label is not None:
-            batch["label"] = jnp.asarray(data.label[start:end])
+            batch["label"] = jax.device_put(data.label[start:end])
         values = algorithm.validate(config, state, batch, jax.random.fold_in(jax.random.key(0), start))
         for name, value in values.items():
             sums.setdefault(name, []).append(value.sum(dtype=jnp.float32))

@@ -83,7 +83,7 @@ class Loop:
             self._mesh = jax.make_mesh((devices,), (DEVICE_AXIS,), axis_types=(AxisType.Auto,))
         whole, split = self._sharding(), self._sharding(DEVICE_AXIS)
         arrays = {"x": data.x} if data.label is None else {"x": data.x, "label": data.label}
-        self._data = jax.device_put(arrays, whole) if whole else jax.tree.map(jnp.asarray, arrays)
+        self._data = jax.device_put(arrays, whole)
         self._keys = jax.vmap(jax.random.key)(jnp.asarray(seeds))
         self._epoch, self._order = -1, jnp.zeros((len(seeds), len(data)), jnp.int32)  # of the last chunk's last step
         if whole:
@@ -171,10 +171,13 @@ class Loop:
 
     def check_finite(self, step: int) -> None:
         """Refuses states with NaN or infinity in them, which a metric shows one step too late for a checkpoint."""
-        finite = {path: np.asarray(ok) for path, ok in _finite(self.states).items()}
-        for path, ok in finite.items():
+        for path, leaf in jax.tree.leaves_with_path(self.states):
+            if not jnp.issubdtype(leaf.dtype, jnp.floating):
+                continue
+            ok = np.isfinite(np.asarray(leaf)).reshape(len(self.seeds), -1).all(axis=1)
             if not ok.all():
-                raise diverged(f"An entry of {path}", "NaN or infinite", step, self.seeds[int(ok.argmin())])
+                name = jax.tree_util.keystr(path, simple=True, separator=".")
+                raise diverged(f"An entry of {name}", "NaN or infinite", step, self.seeds[int(ok.argmin())])
 
 
 def _hashable(config: Any) -> bool:
@@ -204,14 +207,6 @@ def _alone(chunk: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.map(lambda leaf: leaf[None], out)
 
     return one
-
-
-@jax.jit
-def _finite(states: Any) -> dict[str, jax.Array]:
-    """Path of every float leaf -> whether it is finite, for each seed: [S]."""
-    floats = [(path, v) for path, v in jax.tree.leaves_with_path(states) if jnp.issubdtype(v.dtype, jnp.floating)]
-    name = functools.partial(jax.tree_util.keystr, simple=True, separator=".")
-    return {name(path): jnp.isfinite(v).reshape(v.shape[0], -1).all(axis=1) for path, v in floats}
 
 
 def _capacity(examples: int, config: Any) -> int:

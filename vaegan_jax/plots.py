@@ -6,7 +6,6 @@ is touched. A picture appears under its name only when it is complete. Bad input
 """
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import NormalDist
@@ -304,7 +303,10 @@ def _pairs(
 
 
 def _finish(page: np.ndarray, path: str | Path | None) -> np.ndarray:
-    """Write the picture aside and rename it; the folder is made when it is missing."""
+    """Write the picture aside and rename it; the folder is made when it is missing.
+
+    What a kill leaves aside is written over by the run that goes on, which draws the same picture again.
+    """
     if path is None:
         return page
     from PIL import Image
@@ -312,7 +314,7 @@ def _finish(page: np.ndarray, path: str | Path | None) -> np.ndarray:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     grey = (page[..., :1] == page).all()
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    aside = path.with_name(f".{path.name}.aside")
     try:
         Image.fromarray(page[..., 0] if grey else page).save(aside, format="PNG")
         aside.replace(path)

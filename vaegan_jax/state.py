@@ -46,7 +46,13 @@ def create(variables: Mapping[str, Tree], optimizer: Optimizer, ema_decay: float
     """A player from Linen's init: {"params": ..., "batch_stats": ... if the net normalises}."""
     params, stats = variables["params"], variables.get("batch_stats", {})
     averages = (None, None) if ema_decay is None else jax.tree.map(jnp.copy, (params, stats))
-    return Player(params, stats, optimizer.transformation().init(params), *averages)
+    return Player(params, stats, _start(optimizer, params), *averages)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(optimizer: Optimizer, params: Tree) -> optax.OptState:
+    """One program, not one a shape of a parameter."""
+    return optimizer.transformation().init(params)
 
 
 def updates_per_epoch(config: Any) -> int:
@@ -100,6 +106,11 @@ def apply(
 def apply_part(net: nn.Module, variables: Mapping[str, Tree], name: str, *args: Any, train: bool) -> tuple[Any, Tree]:
     """`apply` of one of several nets, whose variables lie under `name` in each collection."""
     return apply(net, {kind: tree[name] for kind, tree in variables.items()}, *args, train=train)
+
+
+def one(*shape: int) -> jax.ShapeDtypeStruct:
+    """What a batch of a single example looks like, [1, *shape]: all that `initialize` needs of one."""
+    return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
 
 def initialize(net: nn.Module, key: jax.Array, *args: Any) -> Mapping[str, Tree]:

@@ -119,11 +119,11 @@ class ConvDiscriminator(nn.Module):
 
 
 def _player(net: nn.Module, key: jax.Array, sample: jax.Array, optimizer: optax.GradientTransformation) -> State:
-    variables = net.init({"params": key, "dropout": key}, sample)
+    variables = jax.jit(net.init)({"params": key, "dropout": key}, sample)
     return {
         "params": variables["params"],
         "stats": variables.get("batch_stats", {}),
-        "optimizer": optimizer.init(variables["params"]),
+        "optimizer": jax.jit(optimizer.init)(variables["params"]),
     }
 
 
@@ -146,8 +146,8 @@ def _vae(key: jax.Array) -> tuple[State, Step, int, int]:
     encoder, decoder, adam = Encoder(20), Decoder(), optax.adam(1e-3)
     keys = jax.random.split(key)
     params = {
-        "encoder": encoder.init(keys[0], jnp.zeros((1, 784)))["params"],
-        "decoder": decoder.init(keys[1], jnp.zeros((1, 20)))["params"],
+        "encoder": jax.jit(encoder.init)(keys[0], jnp.zeros((1, 784)))["params"],
+        "decoder": jax.jit(decoder.init)(keys[1], jnp.zeros((1, 20)))["params"],
     }
 
     def step(state: State, x: jax.Array, key: jax.Array) -> tuple[State, jax.Array]:
@@ -172,7 +172,7 @@ def _vae(key: jax.Array) -> tuple[State, Step, int, int]:
         updates, optimizer = adam.update(gradient, state["optimizer"])
         return {"params": optax.apply_updates(state["params"], updates), "optimizer": optimizer}, parts
 
-    return {"params": params, "optimizer": adam.init(params)}, step, 100, 1
+    return {"params": params, "optimizer": jax.jit(adam.init)(params)}, step, 100, 1
 
 
 def _gan(key: jax.Array) -> tuple[State, Step, int, int]:

@@ -43,13 +43,20 @@ class Pool:
         enough = [c for c in range(len(self.median)) if len(self.exemplars(c, True)) >= exemplars]
         return [(a, b) for a in enough for b in enough if a != b]
 
-    def terms(self, a: int, b: int, exemplars: int, rng: np.random.Generator) -> list[np.ndarray]:
-        """Means of so many exemplars of bold a, thin a and thin b, and bold a - thin a + thin b: four of [K]."""
-        bold, thin, other = (
-            self.z[rng.choice(self.exemplars(c, heavy), exemplars, replace=False)].mean(axis=0)
-            for c, heavy in ((a, True), (a, False), (b, False))
-        )
-        return [bold, thin, other, bold - thin + other]
+    def terms(self, a: int, b: int, exemplars: int, rng: np.random.Generator) -> np.ndarray:
+        """Latents of so many exemplars of bold a, thin a and thin b: [3, exemplars, K]."""
+        wanted = ((a, True), (a, False), (b, False))
+        return np.stack([self.z[rng.choice(self.exemplars(c, bold), exemplars, replace=False)] for c, bold in wanted])
+
+    def succeeds(self, label: np.ndarray, ink: np.ndarray, wanted: np.ndarray | int) -> np.ndarray:
+        """Whether images are of the wanted class and bold: [N]."""
+        return (label == wanted) & (ink > self.median[wanted])
+
+
+def total(terms: np.ndarray) -> np.ndarray:
+    """[3, exemplars, K] -> bold a - thin a + thin b of their means, [K]."""
+    bold, thin, other = terms.mean(axis=1)
+    return np.asarray(bold - thin + other)
 
 
 def pool(config: gan.Config, state: Any, network: Any, seed: int, n: int) -> Pool:
@@ -75,7 +82,7 @@ def sums(
     Of all pairs of classes that have `enough` of them, by default as many as there are to a mean.
     """
     pairs = found.pairs(enough or exemplars)
-    z = [found.terms(a, b, exemplars, rng)[-1] for a, b in pairs]
+    z = [total(found.terms(a, b, exemplars, rng)) for a, b in pairs]
     return np.array(z).reshape(len(pairs), found.z.shape[1]), np.array([b for _, b in pairs], int)
 
 
@@ -97,7 +104,7 @@ def arithmetic(job: Job) -> Outcome:
                 z, wanted = sums(found, exemplars, rng, EXEMPLARS)  # of the same pairs
                 if len(z):
                     label, ink = judged(network, inversion.images(one.config(), state, scale * z))
-                    hits.append(((label == wanted) & (ink > found.median[wanted])).mean())
+                    hits.append(found.succeeds(label, ink, wanted).mean())
             rates[kind].append(float(np.mean(hits)) if hits else 0.0)
         smooth.append(_smoothness(job, one, state, found, network))
         job.tick()
@@ -130,8 +137,9 @@ def arithmetic(job: Job) -> Outcome:
     )
     middle = Table(title, ("image", "mean"), lines)
     captions = {
-        "arithmetic.png": "Figure 7's arithmetic, first seed, a pair of classes a row: the images of means of three "
-        "exemplars, of the sum bold a - thin a + thin b, and of the sum with uniform noise of +-.25, eight times.",
+        "arithmetic.png": "Figure 7's arithmetic, first seed, a pair of classes a row, none chosen: three exemplars of "
+        "each term and the image of their mean, the sum bold a - thin a + thin b, and the sum with uniform noise of "
+        "+-.25, four times. Yes: the classifier takes the sum for a b with more ink than half of them have.",
         "interpolation.png": "Figure 4: lines between latents, first seed.",
     }
     return Outcome(rows, [table, middle], captions if one.seeds else {})
@@ -172,12 +180,16 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
     pairs, page = found.pairs(EXEMPLARS), []
     for i in rng.permutation(len(pairs))[:ROWS]:
         a, b = pairs[i]
-        z = found.terms(a, b, EXEMPLARS, rng)
-        near = z[-1] + rng.uniform(-NOISE, NOISE, (8, config.latents))
-        page.append((f"{a} to {b}", inversion.images(config, state, np.concatenate([np.array(z), near]))))
-    titles = ("bold a", "thin a", "thin b", "sum", *["+ noise"] * 8)
+        terms = found.terms(a, b, EXEMPLARS, rng)
+        near = total(terms) + rng.uniform(-NOISE, NOISE, (4, config.latents))
+        with_means = np.concatenate([terms, terms.mean(axis=1, keepdims=True)], axis=1).reshape(-1, config.latents)
+        x = inversion.images(config, state, np.concatenate([with_means, total(terms)[None], near]))
+        there = found.succeeds(*judged(network, x[len(with_means) :][:1]), b)[0]
+        page.append((f"{a} to {b}: {'yes' if there else 'no'}", x))
+    kinds = [title for kind in ("bold a", "thin a", "thin b") for title in (*[kind] * EXEMPLARS, "mean")]
+    titles = (*kinds, "sum", *["+ noise"] * 4)
     page = page or [("no class has enough exemplars", np.zeros((1, *state.shape)))]
-    draw.panels(page, job.figures / "arithmetic.png", columns=12, titles=titles)
+    draw.panels(page, job.figures / "arithmetic.png", columns=len(titles), titles=titles)
 
     inversion.lines(config, state, jax.random.key(1), job.figures / "interpolation.png")
 

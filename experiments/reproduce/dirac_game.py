@@ -63,6 +63,7 @@ class Game:
     """psi stays in [-clip, clip] (Arjovsky et al. 2017)."""
 
 
+@jax.jit
 def field(game: Game, w: jax.Array) -> jax.Array:
     """v(w) [2]: what each player descends, from the losses themselves; w [2]."""
 

@@ -44,13 +44,15 @@ def lines(axes: Any, x: ArrayLike, values: ArrayLike, color: str) -> None:
         axes.plot(x, one, color=color, linewidth=1.1)
 
 
-def points(axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str, marker: str = "o") -> None:
+def points(
+    axes: Any, x: ArrayLike, values: ArrayLike, color: str, label: str, marker: str = "o", size: float = 4.5
+) -> None:
     """Values [S, T] at x [T]: their mean as points, lowest to highest as bars."""
     v = np.asarray(values, np.float64)
     mean = v.mean(axis=0)
     reach = np.stack([mean - v.min(axis=0), v.max(axis=0) - mean])
     axes.errorbar(
-        x, mean, reach, fmt=marker, color=color, label=label, markersize=4.5, markerfacecolor="white",
+        x, mean, reach, fmt=marker, color=color, label=label, markersize=size, markerfacecolor="white",
         markeredgewidth=1.3, elinewidth=1.0, zorder=3,
     )  # fmt: skip
 

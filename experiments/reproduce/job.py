@@ -235,7 +235,7 @@ class Job:
         seeds = self.seeds if seeds is None else tuple(seeds)
         together = jax.default_backend() != "cpu" if side_by_side is None else side_by_side
         every = max(1, min(steps, arguments.pop("log_every", max(1, steps // 100))))
-        saves = self.choose(2, 10, 10)  # a checkpoint with its picture costs more than a smoke's steps
+        saves = self.choose(1, 10, 10)  # a checkpoint with its picture costs more than a smoke's steps
         arguments = {"checkpoint_every": every * max(1, steps // (saves * every)), "keep": 1} | arguments
         initial = arguments.pop("initial_states", None)
 

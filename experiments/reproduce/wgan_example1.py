@@ -151,7 +151,7 @@ def _draw(job: Job, exact: dict[float, dict[str, float]], said: dict[str, np.nda
     left, right = figure.subplots(1, 2)
     at = np.array(list(exact))
     left.plot(at, [exact[t]["w"] for t in at], color=draw.BLUE, label="exact")
-    draw.points(left, THETAS, said["clip"], draw.GREEN, "critic, clipped")
+    draw.points(left, THETAS, said["clip"], draw.GREEN, "critic, clipped", size=9)
     draw.points(left, THETAS, said["penalty"], draw.RED, "critic, gradient penalty", marker="s")
     left.set_title("Wasserstein distance", fontsize=10, loc="left")
     apart = at != 0
@@ -176,7 +176,7 @@ def _finite(value: float) -> float | str:
 
 
 def _steps(budget: str) -> int:
-    return 40 if budget == "smoke" else 3_000
+    return 10 if budget == "smoke" else 3_000
 
 
 def _says(budget: str) -> str:

@@ -1,5 +1,6 @@
 """Figure 2: an optimal discriminator and an optimal critic between two Gaussians that hardly overlap."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -63,15 +64,24 @@ def _sizes(logit: np.ndarray, slope: Any) -> dict[str, np.ndarray]:
     return {"d": D, "d_slope": slope * D * expit(-logit), "log_slope": slope * D}
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _judged(game: Game, state: Any, points: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """f [n] and its slope [n, 1] at points [n, 1]."""
+
+    def f(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values = sampling.discriminate(game, state, x)[0]
+        return values.sum(), values
+
+    (_, values), slopes = jax.value_and_grad(f, has_aux=True)(points)
+    return values, slopes
+
+
 def profile(game: Game, state: Any, x: np.ndarray) -> dict[str, np.ndarray]:
     """What `optimum` says, of a trained discriminator at x [n]; f and f_slope, signed, of a critic."""
     points = jnp.asarray(x, jnp.float32)[:, None]
 
-    def f(x: jax.Array) -> jax.Array:
-        return sampling.discriminate(game, state, x)[0]
-
-    logits = np.asarray(f(points), np.float64)
-    slope = np.asarray(jax.grad(lambda x: f(x).sum())(points), np.float64)[:, 0]
+    logits, slopes = (np.asarray(each, np.float64) for each in _judged(game, state, points))
+    slope = slopes[:, 0]
     if isinstance(game, wgan.Config):
         return {"f": logits, "f_slope": slope}
     return _sizes(logits, np.abs(slope))
@@ -177,7 +187,7 @@ def _draw(job: Job, lines: dict[str, list[dict[str, np.ndarray]]], slopes: np.nd
 
 
 def _steps(budget: str, name: str) -> int:
-    return 60 if budget == "smoke" else STEPS[name]
+    return 20 if budget == "smoke" else STEPS[name]
 
 
 def _says(budget: str) -> str:

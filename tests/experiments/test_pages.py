@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments import gallery, pages, quickstart, vae
+from experiments import common, gallery, pages, quickstart, vae
 from experiments.neighbours import neighbours
-from vaegan_jax import data
+from vaegan_jax import data, fit
 from vaegan_jax.metrics import evaluation
 
 
@@ -55,6 +55,8 @@ def test_the_quickstarts_help_trains_nothing(tmp_path, monkeypatch, capsys):
 
 def test_the_quickstarts_page_shows_all_models_and_every_link_leads_somewhere(tmp_path, monkeypatch, capsys):
     """Two steps of each; the numbers are another matter."""
+    for module in (fit, common):
+        monkeypatch.setattr(module, "SAMPLES", 50)  # as many as the pages' pictures have: one program
     parts = {name: dataclasses.replace(part, steps=2) for name, part in quickstart.parts().items()}
     monkeypatch.setattr(quickstart, "parts", lambda: parts)
     assert quickstart.main(["--folder", str(tmp_path / "quick")]) == 0

@@ -1,6 +1,7 @@
 """The WGAN target: exact distances, closed forms, what a curve says, and a smoke of its cheap parts."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -143,6 +144,7 @@ def test_the_probe_is_the_gradient_of_the_generators_cost(key):
     draws = [adversarial.draw_latents(config, k, 4) for k in jax.random.split(probe_key, 2)]
     stats = state.generator.batch_stats
 
+    @functools.partial(jax.jit, static_argnums=0)
     def gradient(cost, z):
         def loss(params):
             variables = {"params": params, "batch_stats": stats}

@@ -33,8 +33,10 @@ def script(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_few_steps_then_a_few_more(name, tmp_path, capsys):
+def test_a_few_steps_then_a_few_more(name, tmp_path, capsys, monkeypatch):
     """Equality of the resumed and the unbroken run is in test_fit."""
+    for module in (fit, common):
+        monkeypatch.setattr(module, "SAMPLES", 100)  # as many as the script draws for its pictures: one program
     flags = ["--dataset", "digits", "--batch-size", "32", "--log-every", "2", "--workdir", str(tmp_path), *SMALL[name]]
     for steps in ("3", "5"):
         assert script(name).main([*flags, "--steps", steps, "--checkpoint-every", "3"]) == 0
@@ -78,10 +80,10 @@ def test_recipes_and_nested_flags_reach_the_config():
 
 
 def test_the_validation_split_is_logged_at_checkpoints(tmp_path):
-    flags = ["--dataset", "digits", "--recipe", "conditional", *SMALL["dcgan"]]
+    flags = ["--dataset", "digits", "--num-classes", "10", *SMALL["gan"]]
     flags += ["--splits", "train[:1000]", "train[1000:]", "test"]
     argv = [*flags, "--steps", "4", "--checkpoint-every", "2", "--log-every", "1", "--workdir", str(tmp_path)]
-    assert common.run(script("dcgan").SCRIPT, None, argv).config.splits[0] == "train[:1000]"
+    assert common.run(script("gan").SCRIPT, None, argv).config.splits[0] == "train[:1000]"
     assert json.loads((tmp_path / "config.json").read_text())["data"]["examples"] == 1000
     assert ["validation_d_real" in line for line in logs.read(tmp_path / "metrics.jsonl")] == [False, True, False, True]
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -73,7 +72,7 @@ class Extractor:
                 missing = size - len(block)  # filled up, so that every block is one compiled program
                 if missing:
                     block = np.concatenate([block, np.repeat(block[-1:], missing, axis=0)])
-                found = self.forward(jnp.asarray(block))
+                found = self.forward(jax.device_put(block))
                 parts.append((np.asarray(found[0])[: size - missing], np.asarray(found[1])[: size - missing]))
         features, probabilities = (np.concatenate(each).astype(np.float32) for each in zip(*parts, strict=True))
         return features, probabilities
