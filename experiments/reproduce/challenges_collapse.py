@@ -82,15 +82,15 @@ def collapse(job: Job) -> Outcome:
 
             modes[key] |= dict.fromkeys(one.failed, 0)  # what diverged covers nothing
 
-    def rate(loss: str) -> Measured:
+    def rate(loss: str, kind: str) -> Measured:
         """One value a seed, 1 if it collapsed or diverged."""
-        if (loss, PLAIN) not in trained:
+        if (loss, kind) not in trained:
             return Measured([], note="not part of this budget")
-        found, config = modes[loss, PLAIN], trained[loss, PLAIN].config()
+        found, config = modes[loss, kind], trained[loss, kind].config()
         note = "modes: " + " ".join(str(v) for _, v in sorted(found.items()))
         return Measured([float(collapsed(found[s])) for s in seeds], seeds, (), steps, config, (data,), note=note)
 
-    rows = {f"collapse_{loss}": rate(loss) for loss in LOSSES}
+    rows = {_row(loss, kind): rate(loss, kind) for loss in LOSSES for kind in games(loss)}
     both = [("non_saturating", kind) for kind in (PENALISED, PLAIN)]
     more = [float(modes[both[0]][s] - modes[both[1]][s]) for s in seeds]
     rows["collapse_r1"] = Measured(more, seeds, (), steps, tuple(trained[key].config() for key in both), (data,))
@@ -121,6 +121,10 @@ def collapse(job: Job) -> Outcome:
         "samples.png": "Samples of the first seed of each loss, above alone, below with R1; crosses are the modes.",
     }
     return Outcome(rows, [Table(title, columns, lines)], captions)
+
+
+def _row(loss: str, kind: str) -> str:
+    return f"collapse_{loss}" if kind == PLAIN else f"collapse_{loss}_r1"
 
 
 def _title(loss: str) -> str:
@@ -166,7 +170,7 @@ def _draw_samples(job: Job, shown: dict[tuple[str, str], np.ndarray], centres: n
 
 PART = Part(
     "collapse",
-    (*(f"collapse_{loss}" for loss in LOSSES), "collapse_r1"),
+    (*(_row(loss, kind) for loss in LOSSES for kind in games(loss)), "collapse_r1"),
     collapse,
     says(
         "six losses on a ring of eight, alone and with R1, and WGAN with a penalty",
