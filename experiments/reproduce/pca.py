@@ -272,7 +272,8 @@ def latents(job: Job) -> Outcome:
         "errors.png": f"How well K numbers describe a test image, of the first {searched}: PCA (exact), VAE (mean of "
         f"q(z|x)), GAN (code found by descent from {inversion.STARTS} starts); band: range over seeds. Dotted: the "
         "mean training image, which takes no number.",
-        "rebuilt.png": "The first test image of each digit, and what PCA, a VAE and a GAN make of so many numbers.",
+        "rebuilt.png": "The first test image of each digit, and what PCA, a VAE and a GAN make of so many numbers; the "
+        "GAN's are searched for, both nets of the first seed.",
         "codes.png": "Two numbers an image, the first 4,000 test images, coloured by digit: PCA's are the axes of "
         "largest variance, the VAE's (means of q(z|x), first seed) are drawn to the prior, of which the circle holds "
         "95 %.",
