@@ -92,14 +92,15 @@ def run(job: Job) -> Outcome:
     }
     table = Table(
         f"The filtered estimates and the Frechet distance (mnist-cnn features, n = {cells.samples(job.budget):,}) at "
-        "the first and last checkpoint, mean +- sd over seeds; Spearman's rho of the two at ten of these, - where the "
+        "the first and last checkpoint, mean +- sd over seeds; Spearman's rho of the two at all of these, - where the "
         "estimate stays the same.",
         ("algorithm", "nets", "estimate, first", "last", "distance, first", "last", "Spearman"),
         [
             [
                 cell[0].upper(), cells.TITLES[cell[1]],
                 *(draw.spread(_at(curves[cell], quality[cell][0][i])) for i in (0, -1)),
-                *(draw.spread(quality[cell][1][:, i]) for i in (0, -1)), draw.spread(rho[cell]) if any(rho[cell]) else "-",
+                *(draw.spread(quality[cell][1][:, i]) for i in (0, -1)),
+                draw.spread(rho[cell]) if any(rho[cell]) else "-",
             ]
             for cell in there
         ],
