@@ -49,3 +49,4 @@ def _compiler(request: pytest.FixtureRequest) -> None:
     if jax.config.read("jax_disable_most_optimizations") == optimised:
         jax.clear_caches()  # what jax.jit has compiled it keeps, whatever this flag says then
         jax.config.update("jax_disable_most_optimizations", not optimised)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not optimised))  # of processes that the test starts

@@ -94,6 +94,7 @@ def test_peers_have_as_many_parameters_as_ours(task, monkeypatch):
     assert sum(p.numel() for net in nets for p in net.parameters()) == expected
 
 
+@pytest.mark.optimised  # its processes train
 def test_two_processes_in_turn_and_the_row_that_comes_of_it(tmp_path):
     out = tmp_path / "here.json"
     other = {"gflop": 1.0, "entries": []}  # what is not asked for stays
