@@ -1,5 +1,6 @@
 """Every test runs with rank promotion refused (it catches `(B, 1) - (B,)`) and with the check of key reuse on."""
 
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 jax.config.update("jax_disable_most_optimizations", True)
+_TESTS = itertools.count(1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -46,7 +48,8 @@ def mnist() -> Callable[[str], Any]:
 def _compiler(request: pytest.FixtureRequest) -> None:
     """XLA's optimisations are off, as the suite's time is compilation; on where the compiled program is the subject."""
     optimised = request.node.get_closest_marker("optimised") is not None
-    if jax.config.read("jax_disable_most_optimizations") == optimised:
+    changed = jax.config.read("jax_disable_most_optimizations") == optimised
+    if changed or next(_TESTS) % 200 == 0:  # a test's programs take some 12 MB
         jax.clear_caches()  # what jax.jit has compiled it keeps, whatever this flag says then
         jax.config.update("jax_disable_most_optimizations", not optimised)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(not optimised))  # of processes that the test starts
