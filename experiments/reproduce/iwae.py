@@ -219,7 +219,7 @@ def _draw_units(job: Job, tag: str, found: Numbers) -> None:
         axes.set(yscale="log", xlabel=f"unit{which}", ylabel="variance of its posterior mean")
         plots.clean(axes)
         if i == 0:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8)  # of no seeds, no warning
     plots.render(figure, job.figures / f"units-{tag}.png")
 
 
@@ -230,7 +230,7 @@ def _draw_curves(job: Job, tag: str, trained: Mapping[str, Trained]) -> None:
         at, values = trained[model.name].curve(f"validation_{model.bound}")
         draw.band(axes, at, values, COLOURS[model.name], _label(model.name), marker="o", markersize=3)
     axes.set(xscale="log", xlabel="steps", ylabel="bound, validation images, nats")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8)  # of no seeds, no warning
     plots.clean(axes)
     plots.render(figure, job.figures / f"curves-{tag}.png")
 
