@@ -75,7 +75,7 @@ reproduce-vae: ## Kingma and Welling: figures 2 to 5, variances of gradients (so
 reproduce-gan: ## Goodfellow et al.: table 1 and its variants, its ceilings, theorem 1 (3 hours; FLAGS='--parts ceilings' takes a part)
 reproduce-dcgan: ## Radford et al.: table 3, features under an SVM, guidelines undone, arithmetic (some 9 hours)
 reproduce-wgan: ## Arjovsky et al.: example 1, figures 2 to 7, vanishing gradients (some 11 hours; --parts example1 fig2: 18 minutes)
-reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST: VAE, VAE with Dis_l, VAE/GAN, GAN (some 4 hours)
+reproduce-vaegan: ## Larsen et al. on MNIST and Fashion-MNIST: VAE, VAE with Dis_l, VAE/GAN, GAN (some 5 hours)
 reproduce-iwae: ## Burda et al.: tables 1 and 2, one and two layers, k = 1, 5, 50, active units (some 4 hours)
 reproduce-likelihood: ## Wu et al.: VAEs and GANs by annealed importance sampling, and what Parzen windows say (some 5 hours)
 reproduce-mixtures: ## PacGAN and VEEGAN: modes of a ring and a grid, packed discriminators (some 3 hours)

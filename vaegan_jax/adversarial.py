@@ -57,8 +57,8 @@ def init_players(
 ) -> tuple[Player, Player]:
     """Fresh generator and discriminator."""
     generator_key, discriminator_key = jax.random.split(key)
-    y = players.one(config.num_classes) if config.num_classes else None
-    generator = players.initialize(config.generator, generator_key, players.one(config.latents), shape, y)
+    y = players.example(config.num_classes) if config.num_classes else None
+    generator = players.initialize(config.generator, generator_key, players.example(config.latents), shape, y)
     if data_mean is not None and config.output == "sigmoid" and "bias" in generator["params"].get("output", {}):
         margin = getattr(config, "bias_margin", 1e-3)
         generator = players.set_output_bias(generator, jnp.asarray(data_mean), shape, margin)

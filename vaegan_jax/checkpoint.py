@@ -155,7 +155,7 @@ def _revive(arrays: dict[str, np.ndarray], record: dict[str, Any], like: Any) ->
         return array
     if getattr(like, "weak_type", False) and not shape:  # a strong one would make a jitted step trace again
         return jnp.asarray(array.item())
-    return jax.device_put(array, may_alias=False)  # the state will be donated
+    return jnp.array(array)  # a copy: the state will be donated
 
 
 def _flatten(state: Any) -> dict[str, Any]:

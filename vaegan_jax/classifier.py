@@ -129,7 +129,7 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
         raise ValueError(f"shape is {shape}, but shift and flip are for images: take classifier.vectors({shape[0]}).")
     if len(shape) == 3 and config.shift >= min(shape[:2]):
         raise ValueError(f"shift is {config.shift}, but the images are {shape}: give less than a side.")
-    variables = players.initialize(config.net, key, players.one(*shape), config.num_classes)
+    variables = players.initialize(config.net, key, players.example(*shape), config.num_classes)
     return State(jnp.int32(0), players.create(variables, config.optimizer), shape)
 
 

@@ -115,7 +115,7 @@ class State:
 def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: jax.Array | None = None) -> State:
     """A fresh generator. data_mean is taken for the sake of `fit` and not used: the recipe's biases begin at 0."""
     shape = players.check_shape(shape)
-    variables = players.initialize(config.generator, key, players.one(config.latents), shape, None)
+    variables = players.initialize(config.generator, key, players.example(config.latents), shape, None)
     return State(jnp.int32(0), players.create(variables, config.generator_optimizer, config.ema_decay), shape)
 
 

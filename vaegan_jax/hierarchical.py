@@ -86,11 +86,11 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     keys = iter(jax.random.split(key, 2 * len(widths)))
     found = {}
     for i, net in enumerate(config.encoders):
-        below = players.one(*shape) if i == 0 else players.one(widths[i - 1])
+        below = players.example(*shape) if i == 0 else players.example(widths[i - 1])
         found[f"encoder{i}"] = players.initialize(net, next(keys), below, widths[i])
     for i, net in enumerate(config.priors):
-        found[f"prior{i}"] = players.initialize(net, next(keys), players.one(widths[i + 1]), widths[i])
-    decoder = players.initialize(config.decoder, next(keys), players.one(widths[0]), shape)
+        found[f"prior{i}"] = players.initialize(net, next(keys), players.example(widths[i + 1]), widths[i])
+    decoder = players.initialize(config.decoder, next(keys), players.example(widths[0]), shape)
     if data_mean is not None and config.bias_from_data:
         decoder = players.set_output_bias(decoder, jnp.asarray(data_mean), shape)
     found["decoder"] = decoder

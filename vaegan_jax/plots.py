@@ -2,7 +2,8 @@
 
 Images are [n, H, W, C], float in [0, 1] or uint8; one channel is shown in grey, three or more as red, green, blue.
 Grids are made with Pillow, curves with matplotlib; both are imported where they are used, and no display or pyplot
-is touched. A picture appears under its name only when it is complete. Bad input: ValueError, one sentence.
+is touched. A picture appears under its name only when it is complete (one process at a
+time draws it). Bad input: ValueError, one sentence.
 """
 
 import math

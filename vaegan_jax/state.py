@@ -108,7 +108,7 @@ def apply_part(net: nn.Module, variables: Mapping[str, Tree], name: str, *args: 
     return apply(net, {kind: tree[name] for kind, tree in variables.items()}, *args, train=train)
 
 
-def one(*shape: int) -> jax.ShapeDtypeStruct:
+def example(*shape: int) -> jax.ShapeDtypeStruct:
     """What a batch of a single example looks like, [1, *shape]: all that `initialize` needs of one."""
     return jax.ShapeDtypeStruct((1, *shape), jnp.float32)
 
@@ -116,7 +116,7 @@ def one(*shape: int) -> jax.ShapeDtypeStruct:
 def initialize(net: nn.Module, key: jax.Array, *args: Any) -> Mapping[str, Tree]:
     """Linen's init in evaluation mode (so no dropout key), as one compiled program for every key.
 
-    Of arrays among the arguments only shape and dtype count.
+    Arrays may be given by their likeness, as of `example`: only shape and dtype count.
     """
     return _initialize(net, tuple(_likeness(a) for a in args), key)
 

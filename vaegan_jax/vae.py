@@ -142,8 +142,10 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     """Fresh parameters for examples of `shape`. data_mean [*shape] in [0, 1] counts under bias_from_data."""
     shape = players.check_shape(shape)
     encoder_key, decoder_key = jax.random.split(key)
-    encoder = players.initialize(config.encoder, encoder_key, players.one(*shape), config.latents)
-    decoder = players.initialize(config.decoder, decoder_key, players.one(config.latents), heads_shape(config, shape))
+    encoder = players.initialize(config.encoder, encoder_key, players.example(*shape), config.latents)
+    decoder = players.initialize(
+        config.decoder, decoder_key, players.example(config.latents), heads_shape(config, shape)
+    )
     if data_mean is not None and config.bias_from_data:
         decoder = players.set_output_bias(decoder, jnp.asarray(data_mean), shape)
     variables = {

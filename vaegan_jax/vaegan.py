@@ -148,8 +148,8 @@ def init(config: Config, key: jax.Array, shape: tuple[int, ...], *, data_mean: j
     """Fresh players. data_mean [*shape] in [0, 1] sets the bias of a sigmoid output that has one."""
     shape = players.check_shape(shape)
     encoder_key, key = jax.random.split(key)
-    y = (players.one(config.num_classes),) if config.num_classes else ()
-    encoder = players.initialize(config.encoder, encoder_key, players.one(*shape), config.latents, *y)
+    y = (players.example(config.num_classes),) if config.num_classes else ()
+    encoder = players.initialize(config.encoder, encoder_key, players.example(*shape), config.latents, *y)
     decoder, discriminator = adversarial.init_players(config, key, shape, data_mean)
     return State(jnp.int32(0), players.create(encoder, config.encoder_optimizer), decoder, discriminator, shape)
 

@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument(
-        "--budget", choices=BUDGETS, default="cpu", help="default %(default)s: 2 to 11 hours of one core"
+        "--budget", choices=BUDGETS, default="cpu", help="default %(default)s: minutes (dirac) to 11 hours of one core"
     )
     parser.add_argument("--parts", nargs="+", help="default all; --list names them")
     parser.add_argument("--seeds", nargs="+", type=int, help="default: 2 for smoke, 3 or more for cpu, 10 for paper")

@@ -163,10 +163,10 @@ READINGS = (
     Question(
         "The output bias and z (Goodfellow et al., table 1)",
         "each at the best validation mark of the steps that it had: the released recipe, whose bias knows the black "
-        "pixels to 1e-7, is at {gan.table1:.0f} nats within {gan.table1.steps:,} steps (in an earlier run of the same "
-        "seeds, on another processor, at {gan.table1.before:.0f}); with the bias kept off 0 and 1 by .001 the three "
-        "seeds are at {gan.table1_margin:.0f} within {gan.table1_margin.steps:,}, and with a normal z in place of a "
-        "uniform one at {gan.table1_normal:.0f}, where the released recipe is by then (target gan, part variants). "
+        "pixels to 1e-7, is at {gan.table1:.0f} nats within {gan.table1.steps:,} steps; with the bias kept off 0 and 1 "
+        "by .001 the three seeds are at {gan.table1_margin:.0f} within {gan.table1_margin.steps:,}, and with a normal "
+        "z in place of a uniform one at {gan.table1_normal:.0f}, where the released recipe is by then (target gan, "
+        "part variants). "
         "Games are lost with either bias, and neither change is what is missing from 225.",
         "",
         "gan",
@@ -224,20 +224,12 @@ class Number:
         return float(self.row["ours"]["mean"])
 
     @property
-    def before(self) -> "Number":
-        """What the same seeds gave in an earlier run by the same rule."""
-        runs = self.row.get("before", [])
-        if not runs or self.stale:
-            raise Missing(self.row["id"])
-        return Number({**self.row, "ours": results.summary(runs[-1]["values"])}, None)
-
-    @property
     def steps(self) -> int:
         return int(self.row["steps"])
 
     def __format__(self, spec: str) -> str:
         mean, ours = format(self.mean, spec), self.row["ours"]
-        if ours["n"] > 1 and results.speak_for_themselves(ours["values"]):
+        if results.speak_for_themselves(ours["values"]):
             return ", ".join(format(value, spec) for value in ours["values"])
         return f"{mean} +- {format(ours['sd'], spec)}" if ours["n"] > 1 and ours["sd"] else mean
 

@@ -58,10 +58,10 @@ def text(folder: Path = results.FOLDER) -> str:
         "Written by `make report` from `experiments/results/`; the rules are in `experiments/published.toml`, each in",
         "a commit before that of the run that it judges (a row whose rule changed later says so). Ours is mean +-",
         "standard deviation over training seeds, n of them, or the few values where their deviation exceeds their",
-        "mean; exact rows have no seeds. What the same seeds gave in an earlier run by the same rule is in the notes,",
-        "and beside ours where it lies farther from these values than they do from each other. In x of y steps y is",
-        "the published schedule, or where none is published that of our budget `paper`. Time is that of the whole",
-        "part of the target that fills the row; its rows share it.",
+        "mean; exact rows have no seeds. What an earlier run by the same rule gave, perhaps of older code (the commit",
+        "is there), is in the notes, and beside ours where it lies farther from these values than they do from each",
+        "other. In x of y steps y is the published schedule, or where none is published that of our budget `paper`.",
+        "Time is that of the whole part of the target that fills the row; its rows share it.",
         "",
         "- **reproduced**: ours agrees with the published number, by the rule; **agreed with our own computation**:",
         "  the number is none of a paper's, but was computed apart from this code.",
@@ -293,8 +293,9 @@ def _elsewhere(run: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 
 
 def _values(run: Mapping[str, Any]) -> str:
-    lost = f"; {len(run['failed_seeds'])} seeds failed" if run["failed_seeds"] else ""
-    return ", ".join(f"{v:.3g}" for v in run["values"]) + lost
+    failed = len(run["failed_seeds"])
+    lost = f"{failed} of {failed + len(run['values'])} seeds failed" if failed else ""
+    return "; ".join(filter(None, [", ".join(f"{v:.3g}" for v in run["values"]), lost]))
 
 
 def _note(row: Mapping[str, Any]) -> str:

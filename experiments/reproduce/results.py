@@ -140,6 +140,8 @@ def read(target: str, folder: Path = FOLDER) -> list[dict[str, Any]]:
 def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) -> Path:
     """Puts rows in place of those of the same id and budget; what has no row gets one that says why. Returns the file.
 
+    What a row's seeds gave before, by the same rule and steps, stays in it: see `before`.
+
     A row by a rule that has changed since stays with its own rule's digest, and the report says so: run it again. Else
     its texts (paper, item) and its `early` are the entry's.
     """
@@ -171,22 +173,26 @@ def merge(target: str, new: Iterable[Mapping[str, Any]], folder: Path = FOLDER) 
 def before(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> dict[str, Any]:
     """{"before": what the same seeds gave in earlier runs by the same rule and steps}, or {}: no rerun hides another.
 
-    Where they differ, that is, by more than rounding does; each with its values, seeds, failed seeds, device, commit.
+    Where they differ, that is, by more than rounding does, or there were other seeds; each with its values, seeds,
+    failed seeds, device, config's digest and commit, for the code may have changed.
     """
-    kept = ("rule_sha256", "steps", "budget")
-    if old is None or new["budget"] not in BUDGETS or any(old[name] != new[name] for name in kept):
+    if old is None or new["budget"] not in BUDGETS or any(old[n] != new[n] for n in ("rule_sha256", "steps")):
         return {}
-    found = list(old.get("before", []))
     values = [dict(zip(r["seeds"], r["ours"]["values"], strict=True)) if r["ours"] else {} for r in (old, new)]
     shared = [s for s in old["seeds"] + old["failed_seeds"] if s in new["seeds"] + new["failed_seeds"]]
     nan = math.nan  # a seed that failed in one of them
     same = all(
         math.isclose(*(v.get(s, nan) for v in values), rel_tol=0.01) for s in shared if any(s in v for v in values)
     )
-    if old["commit"] != new["commit"] and not same:
-        ran = {name: old[name] for name in ("seeds", "failed_seeds", "device", "commit")}
-        found.append({"values": old["ours"]["values"] if old["ours"] else [], **ran})
+    dropped = {*old["seeds"], *old["failed_seeds"]} - {*new["seeds"], *new["failed_seeds"]}
+    runs = [*old.get("before", []), *([_run(old)] if dropped or not same else [])]
+    found = [run for i, run in enumerate(runs) if run != _run(new) and run not in runs[:i]]
     return {"before": found} if found else {}
+
+
+def _run(row: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {name: row[name] for name in ("seeds", "failed_seeds", "device", "config_sha256", "commit")}
+    return {"values": row["ours"]["values"] if row["ours"] else [], **kept}
 
 
 @contextlib.contextmanager

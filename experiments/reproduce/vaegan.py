@@ -163,12 +163,12 @@ ARMS = {
 def arms(job: Job, part: str, differ: str) -> Outcome:
     """Text against released code. differ: in what they do."""
     rows, lines = dict[str, Measured](), []
-    for tag, arms in ARMS[part].items():
+    for tag, named in ARMS[part].items():
         name = SETS[tag]
-        trained, found, judge, data = _measure(job, name, ("vaegan", "vae", *arms.values()))
+        trained, found, judge, data = _measure(job, name, ("vaegan", "vae", *named.values()))
         said = f"n = {len(judge.test):,}, {judge.extractor.name}"
         difference = functools.partial(_difference, job, trained, found, (data, judge.test))
-        for arm, model in arms.items():
+        for arm, model in named.items():
             # Of samples alone as fakes, the paper's algorithm is what should be better; of the others, the code.
             better, worse = ("vaegan", model) if arm == "fakes" else (model, "vaegan")
             rows[f"{tag}_{arm}_samples"] = difference(worse, better, "frechet", said)
@@ -204,7 +204,7 @@ def _arms(name: str, differ: str, what: str, long: str) -> Part:
     kinds = ("samples", "similarity")
     return Part(
         name,
-        tuple(f"{tag}_{arm}_{kind}" for tag, arms in ARMS[name].items() for arm in arms for kind in kinds),
+        tuple(f"{tag}_{arm}_{kind}" for tag, named in ARMS[name].items() for arm in named for kind in kinds),
         functools.partial(arms, part=name, differ=differ),
         says(
             what, "2 steps", f"800 steps, {long} for three seeds, and the trainings of `models_*`",

@@ -207,24 +207,30 @@ def test_a_row_with_seeds_has_the_digests_of_what_went_in():
         ({"values": [1.0, 2.0], "seeds": (0, 1), "failed": (2,)}, True),
         ({"values": [1.001, 2.0, 3.0]}, False),  # another processor's rounding
         ({"values": [1.0, 2.0], "seeds": (0, 1)}, False),  # a seed more
+        ({"values": [1.0, 2.0, 3.0, 9.0], "seeds": (0, 1, 2, 3)}, True),  # a seed that is not run again
+        ({"values": [1.0, 2.0, 3.0], "seeds": (7, 8, 9)}, True),
         ({"values": [1.0, 2.0, -9.0], "steps": 500}, False),  # shorter
     ],
 )
 def test_a_rerun_hides_no_run_of_the_same_seeds(tmp_path, monkeypatch, change, kept):
     monkeypatch.setattr(published, "entries", lambda: {"gan": ENTRIES})
     runs = [dataclasses.replace(WHOLE, **change), WHOLE]
-    for i, run in enumerate(runs):
-        row = results.row(ENTRIES["a"], run, budget="cpu", provenance=PROVENANCE | {"commit": f"c{i}"})
-        results.merge("gan", [row], tmp_path)
-    for _ in range(2):  # and not by merging it again
+    first, row = (
+        results.row(ENTRIES["a"], run, budget="cpu", provenance=PROVENANCE | {"device": f"d{i}"})
+        for i, run in enumerate(runs)
+    )
+    results.merge("gan", [first], tmp_path)
+    results.merge("gan", [row], tmp_path)
+    for _ in range(2):  # and not by merging them again
         found = results.read("gan", tmp_path)[0]
         assert found["ours"]["values"] == WHOLE.values
         assert [run["values"] for run in found.get("before", [])] == ([change["values"]] if kept else [])
-        assert [run["commit"] for run in found.get("before", [])] == (["c0"] if kept else [])
+        assert [run["device"] for run in found.get("before", [])] == (["d0"] if kept else [])
+        results.merge("gan", [first], tmp_path)
         results.merge("gan", [row], tmp_path)
     cells = report._cells(found, ENTRIES["a"])
-    assert ("in an earlier run 1, 2" in cells["ours"]) == kept
-    assert ("before, d, commit c0: 1, 2" in report._note(found)) == kept
+    assert ("in an earlier run 1, 2" in cells["ours"]) == (kept and change["values"] != WHOLE.values)
+    assert ("before, d0, commit c: 1, 2" in report._note(found)) == kept
 
 
 def test_an_earlier_run_that_agrees_is_in_the_notes_alone():
@@ -232,6 +238,8 @@ def test_an_earlier_run_that_agrees_is_in_the_notes_alone():
     close = {"values": [1.5, 2.5, 2.5], "failed_seeds": [], "device": "d", "commit": "c0"}
     assert "earlier" not in report._cells(row | {"before": [close]}, ENTRIES["a"])["ours"]
     assert "1.5, 2.5, 2.5" in report._note(row | {"before": [close]})
+    lost = close | {"values": [], "failed_seeds": [0, 1, 2]}
+    assert "in an earlier run 3 of 3 seeds failed" in report._cells(row | {"before": [lost]}, ENTRIES["a"])["ours"]
 
 
 def test_parts_that_end_at_once_lose_no_rows(tmp_path):
