@@ -85,8 +85,8 @@ QUESTIONS = (
         "On a ring of eight modes, after {challenges.collapse_minimax.steps:,} steps, the share of ten seeds that "
         "cover half of them or fewer is {most:.0%} with the worst of seven: the minimax loss, the non-saturating one, "
         "least squares, hinge, the relativistic pairing, and WGAN with a clipped critic or a gradient penalty (with R1 "
-        "beside it, {challenges.collapse_minimax_r1.mean:.0%} with the minimax loss: it is no sure remedy). The ring is "
-        "an easy one: `mixtures` has harder data.",
+        "beside it, {challenges.collapse_minimax_r1.mean:.0%} with the minimax loss: it is no sure remedy). The ring "
+        "is an easy one: `mixtures` has harder data.",
         "challenges/collapse.png",
         "challenges",
         tuple(
