@@ -139,6 +139,7 @@ def _part(
             {"title": t.title, "columns": list(t.columns), "rows": [list(r) for r in t.rows]} for t in outcome.tables
         ],
         "figures": dict(outcome.figures),
+        **({"curves": dict(outcome.curves)} if outcome.curves else {}),
         "budget": flags.budget,
     }
     done.write_text(json.dumps({"asked": asked, "rows": rows, "tables": tables}, indent=1, allow_nan=False) + "\n")

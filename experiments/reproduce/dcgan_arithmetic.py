@@ -15,6 +15,7 @@ from experiments.reproduce import dcgan_models as models
 from experiments.reproduce import draw, inversion, samples
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, says
 from vaegan_jax import adversarial, gan
+from vaegan_jax.metrics.distances import nearest
 
 EXEMPLARS = 3
 ROWS = 10  # pairs of classes that are drawn
@@ -95,6 +96,7 @@ def arithmetic(job: Job) -> Outcome:
     kinds = {"three": (EXEMPLARS, 1.0), "one": (1, 1.0), "one, scaled": (1, EXEMPLARS**-0.5)}
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
     smooth = []
+    known = network.features(train.x, progress=False)
     for seed in one.seeds:
         state = one.state(seed)
         found = pool(one.config(), state, network, seed, n)
@@ -106,7 +108,7 @@ def arithmetic(job: Job) -> Outcome:
                     label, ink = judged(network, inversion.images(one.config(), state, scale * z))
                     hits.append(found.succeeds(label, ink, wanted).mean())
             rates[kind].append(float(np.mean(hits)) if hits else 0.0)
-        smooth.append(_smoothness(job, one, state, found, network))
+        smooth.append(_smoothness(job, one, state, found, network, known))
         job.tick()
     _draw(job, one, network)
     data, steps = (train, test), models.steps(job.budget)
@@ -115,13 +117,19 @@ def arithmetic(job: Job) -> Outcome:
         return Measured(values.tolist(), one.seeds, one.failed, steps, one.config(), data, note=note)
 
     mean, single, scaled = (np.array(each) for each in rates.values())
-    between = np.array(smooth).reshape(len(smooth), 3)
+    between = np.array(smooth).reshape(len(smooth), 2, 3)  # [seed, by probability or distance, latents pixels samples]
+    sure, far = between[:, 0], between[:, 1]
     said = f"three {draw.spread(mean)}, one {draw.spread(single)}, one scaled {draw.spread(scaled)}"
     rows = {
         "arithmetic": row(mean, "thin b alone is bold in no case, by definition"),
         "exemplars": row(mean - single, said),
         "exemplars_scaled": row(mean - scaled, said),
-        "interpolation": row(between[:, 0] - between[:, 1], f"samples themselves {draw.spread(between[:, 2])}"),
+        "interpolation": row(sure[:, 0] - sure[:, 1], f"samples themselves {draw.spread(sure[:, 2])}"),
+        "interpolation_near": row(
+            far[:, 1] - far[:, 0],
+            f"on latents {draw.spread(far[:, 0])}, on pixels {draw.spread(far[:, 1])}, samples themselves "
+            f"{draw.spread(far[:, 2])}",
+        ),
     }
     lines = [
         [f"means of {EXEMPLARS} exemplars", draw.spread(mean)],
@@ -131,11 +139,10 @@ def arithmetic(job: Job) -> Outcome:
     title = f"Share of sums that are bold and of the wanted class, {rounds} rounds of all pairs; mean +- sd over seeds."
     table = Table(title, ("terms", "share"), lines)
     names = ("halfway on latents", "halfway on pixels", "samples, none chosen")
-    lines = [[name, draw.spread(between[:, i])] for i, name in enumerate(names)]
-    title = (
-        "Probability of the likeliest class halfway between two samples of different classes; mean +- sd over seeds."
-    )
-    middle = Table(title, ("image", "mean"), lines)
+    lines = [[name, draw.spread(sure[:, i]), draw.spread(far[:, i])] for i, name in enumerate(names)]
+    title = "Halfway between two samples of different classes; mean +- sd over seeds."
+    columns = ("image", "probability of the likeliest class", "distance to the nearest training image")
+    middle = Table(title, columns, lines)
     captions = {
         "arithmetic.png": "Figure 7's arithmetic, first seed, a pair of classes a row, none chosen: three exemplars of "
         "each term and the image of their mean, the sum bold a - thin a + thin b, and the sum with uniform noise of "
@@ -153,21 +160,22 @@ def apart(label: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     return a[differ][:most], b[differ][:most]
 
 
-def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any) -> tuple[float, float, float]:
-    """Mean probability of the likeliest class halfway between two sure samples of different classes.
+def _smoothness(job: Job, one: Trained, state: Any, found: Pool, network: Any, known: np.ndarray) -> np.ndarray:
+    """Of pictures halfway between two sure samples of different classes, means [2, 3]: the likeliest class's
+    probability, and the distance to the nearest of `known` [N, F] features of training images.
 
     On latents, on pixels, and of samples of which none is chosen, to compare with. 0 where no two samples are sure of
     different classes: there is nothing to go between.
     """
     rows_a, rows_b = apart(found.label, job.choose(10, 500, 500))
     if not len(rows_a):
-        return 0.0, 0.0, 0.0
+        return np.zeros((2, 3))
     a, b = found.z[rows_a], found.z[rows_b]
     ends = [inversion.images(one.config(), state, z) for z in (a, b)]
     plain = inversion.images(one.config(), state, found.z[: len(a)])
     seen = (inversion.images(one.config(), state, (a + b) / 2), (ends[0] + ends[1]) / 2, plain)
-    middle, pixels, chance = (float(network.probabilities(x, progress=False).max(axis=1).mean()) for x in seen)
-    return middle, pixels, chance
+    both = [network.both(x, progress=False) for x in seen]
+    return np.array([[p.max(axis=1).mean() for _, p in both], [np.sqrt(nearest(f, known)[0]).mean() for f, _ in both]])
 
 
 def _draw(job: Job, one: Trained, network: Any) -> None:
@@ -197,7 +205,7 @@ def _draw(job: Job, one: Trained, network: Any) -> None:
 PARTS = (
     Part(
         "arithmetic",
-        ("arithmetic", "exemplars", "exemplars_scaled", "interpolation"),
+        ("arithmetic", "exemplars", "exemplars_scaled", "interpolation", "interpolation_near"),
         arithmetic,
         says(
             "sums and lines of the unconditional DCGAN's latents",

@@ -115,7 +115,8 @@ def table1(job: Job) -> Outcome:
     }
     columns = ("model", "published, nats", "ours, one a seed")
     title = "Table 1, MNIST: +- is the standard error over test images. Below, samples that no generator made."
-    return Outcome(found, [Table(title, columns, lines)], captions)
+    curves = {"released recipe": trained.record("parzen_validation", "parzen_test")}
+    return Outcome(found, [Table(title, columns, lines)], captions, curves)
 
 
 def variants(job: Job) -> Outcome:
@@ -131,7 +132,8 @@ def variants(job: Job) -> Outcome:
         each = dict(zip(one.seeds, _chosen(one, end)[0], strict=True))
         lines.append([TITLES[name], *(f"{each[s]:.1f}" if s in each else "failed" for s in job.seeds)])
     title = f"Table 1's recipe and its variants after {end:,} steps: Parzen log-likelihood of the test images, nats."
-    return Outcome(found, [Table(title, ("recipe", *(f"seed {s}" for s in job.seeds)), lines)])
+    curves = {TITLES[name]: one.record("parzen_validation", "parzen_test") for name, one in arms.items()}
+    return Outcome(found, [Table(title, ("recipe", *(f"seed {s}" for s in job.seeds)), lines)], curves=curves)
 
 
 def _no_generators() -> list[list[str]]:

@@ -49,6 +49,8 @@ class Outcome:
     tables: Sequence[Table] = ()
     figures: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """File name in the job's `figures` folder -> caption."""
+    curves: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What the figures' lines go through, name -> Trained.record; kept beside the tables."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,14 @@ class Trained:
         values = np.stack([run.metrics[name][run.seeds.index(seed)] for seed, run in self.runs.items()])
         there = np.isfinite(values).all(axis=0)
         return np.asarray(first.steps)[there], values[:, there]
+
+    def record(self, *names: str) -> dict[str, Any]:
+        """Metrics along training, as JSON: {"seeds": [S], name: {"steps": [T], "values": [S][T], to six digits}}."""
+        found: dict[str, Any] = {"seeds": list(self.seeds)}
+        for name in names if self.seeds else ():
+            at, values = self.curve(name)
+            found[name] = {"steps": at.tolist(), "values": [[float(f"{v:.6g}") for v in own] for own in values]}
+        return found
 
 
 def over_seeds(

@@ -159,7 +159,8 @@ def run(job: Job, tag: str) -> Outcome:
         f"{tag}-modes.png": f"The {mixture.name} against steps: modes found, the share of good samples, reverse KL; "
         "mean and range over seeds.",
     }
-    return Outcome(rows, [_table(job, mixture, found, perfect, by_chance(mixture, centres))], captions)
+    curves = {title(packing): one.record(*METRICS) for packing, one in trained.items()}
+    return Outcome(rows, [_table(job, mixture, found, perfect, by_chance(mixture, centres))], captions, curves)
 
 
 def _table(

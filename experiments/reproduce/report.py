@@ -61,7 +61,7 @@ def text(folder: Path = results.FOLDER) -> str:
         "mean; exact rows have no seeds. What an earlier run by the same rule gave, perhaps of older code (the commit",
         "is there), is in the notes, and beside ours where it lies farther from these values than they do from each",
         "other. In x of y steps y is the published schedule, or where none is published that of our budget `paper`.",
-        "Time is that of the whole part of the target that fills the row; its rows share it.",
+        "Time is that of the whole part of the target that fills the row, on what; its rows share it.",
         "",
         "- **reproduced**: ours agrees with the published number, by the rule; **agreed with our own computation**:",
         "  the number is none of a paper's, but was computed apart from this code.",
@@ -224,6 +224,8 @@ def _parts(target: str, module: Any, folder: Path, budgets: Mapping[str, str]) -
         lines += [f"### {part.name} (budget {'exact' if exact else found['budget']})", ""]
         for name, caption in found["figures"].items():
             lines += [f"![{caption}](results/{target}/{name})", "", caption, ""]
+        if found.get("curves"):
+            lines += [f"Each seed's values along training: [{part.name}.json](results/{target}/{part.name}.json).", ""]
         for table in found["tables"]:
             lines += [
                 table["title"],
@@ -261,8 +263,8 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         mine = "-"
     elif row["seeds"] and results.speak_for_themselves(ours["values"]):
         mine = ", ".join(f"{v:.3g}" for v in ours["values"])
-    elif row["seeds"]:
-        mine = f"{_number(ours['mean'], ours['sd'])} (n = {ours['n']})"
+    elif ours["n"] > 1:
+        mine = f"{_number(ours['mean'], ours['sd'])} ({'n =' if row['seeds'] else 'draws:'} {ours['n']})"
     else:
         mine = _plain(ours["mean"])
     verdict = _verdict(row, entry)
@@ -281,7 +283,7 @@ def _cells(row: Mapping[str, Any], entry: Entry) -> dict[str, str]:
         "verdict": verdict + _remark(verdict, row, entry),
         "budget": row["budget"],
         "steps": f"{row['steps']:,}" if row["steps"] else "-",
-        "time": _duration(row["wall_seconds"]) if row["budget"] != "none" else "-",
+        "time": _time(row) if row["budget"] != "none" else "-",
     }
 
 
@@ -317,6 +319,20 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.5g}" if abs(value) >= 1e-3 else f"{value:.3g}"
     return str(value)
+
+
+def _time(row: Mapping[str, Any]) -> str:
+    """`38 min, Intel`: of the part, and on what; how many of its cores is in the device's name."""
+    return f"{_duration(row['wall_seconds'])}, {_device(row['device'])}"
+
+
+def _device(name: str) -> str:
+    """The shortest that tells this project's devices apart: "1 core AMD EPYC; 2 cores AMD EPYC"."""
+    each = []
+    for one in name.split("; "):
+        model, _, cores = re.sub(r"\(R\)|\(TM\)| Processor| CPU", "", one).rpartition(", ")
+        each.append(f"{re.sub('^1 cores', '1 core', cores)} {model}".strip() if model else cores)
+    return "; ".join(each)
 
 
 def _duration(seconds: float) -> str:

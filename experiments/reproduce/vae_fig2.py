@@ -101,35 +101,29 @@ def compare(job: Job, panels: Panels, trained: Mapping[Key, Trained]) -> Outcome
     found = {}
     for width in panels.widths:
         aevb, sleep = (trained.get((name, width)) for name in ALGORITHMS)
-        found[f"{panels.prefix}_nz{width}"] = _difference(aevb, sleep, steps=total, data=data, of=last)
-    every = [
-        _difference(one, trained["wake-sleep", width], steps=total, data=data, of=_least)
-        for (name, width), one in trained.items()
-        if name == "AEVB"
-    ]
-    found[f"{panels.prefix}_faster"] = _smallest(every)
+        found[f"{panels.prefix}_nz{width}"] = _difference(aevb, sleep, steps=total, data=data)
+    found[f"{panels.prefix}_faster"] = _smallest(trained, total, data)
     _draw(job, panels, trained)
-    lines = [
-        [
-            width,
-            name,
-            one.config().optimizer.learning_rate,
-            *(draw.spread(one.curve(f"bound_{split}")[1][:, -1], 5) for split in ("train", "test")),
-        ]
-        for (name, width), one in trained.items()
-        if one.seeds
-    ]
-    columns = ("latents", "algorithm", "Adagrad's rate", "train", "test")
+    at = np.array(stops(total))
+    shown = sorted({0, int(np.abs(at - 10_000).argmin()), len(at) - 1})  # 1e5 samples, about 1e6, the end
+    lines = []
+    for (name, width), one in trained.items():
+        if one.seeds:
+            test, train = (one.curve(f"bound_{split}")[1] for split in ("test", "train"))
+            seen = [draw.spread(test[:, i], 5) for i in shown]
+            lines.append([width, name, one.config().optimizer.learning_rate, *seen, draw.spread(train[:, -1], 5)])
+    marks = [f"test, {100 * at[i]:,} samples" for i in shown]
+    columns = ("latents", "algorithm", "Adagrad's rate", *marks, "train, at the end")
     title = (
-        f"{panels.title}: the bound after {100 * total:,} samples, nats; the first {HELD:,} images of each split, or "
-        "all; mean +- sd over seeds."
+        f"{panels.title}: the bound, nats, of the first {HELD:,} images of each split, or all; mean +- sd over seeds."
     )
     caption = (
         f"Figure 2, {panels.title}: the bound against training samples seen (batch 100), mean and range over seeds, "
         "full lines on test images, dotted on training images. The paper's axes go from "
         f"{panels.limits[0]} to {panels.limits[1]}; a curve that leaves ours lies below."
     )
-    return Outcome(found, [Table(title, columns, lines)], {f"{panels.prefix}.png": caption})
+    curves = {f"{name}, {width} latents": t.record("bound_test", "bound_train") for (name, width), t in trained.items()}
+    return Outcome(found, [Table(title, columns, lines)], {f"{panels.prefix}.png": caption}, curves)
 
 
 def mnist(job: Job) -> Outcome:
@@ -138,7 +132,7 @@ def mnist(job: Job) -> Outcome:
     test, total = job.load("mnist", "test"), MNIST.steps(job.budget)
     data = (job.load("mnist"), test)
     more = {
-        "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=total, data=data, of=last),
+        "fig2_no_overfit": _difference(trained["AEVB", 200], trained["AEVB", 10], steps=total, data=data),
         **_bound_variances(trained["AEVB", 10], total, data[0], test),
         "seconds": _seconds(trained["AEVB", 10], total, data[0]),
     }
@@ -154,42 +148,47 @@ def _first(dataset: Dataset) -> Dataset:
     return Dataset(dataset.x[:HELD], label, dataset.name, dataset.split)
 
 
-def last(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The advantage at the end: [S, T] twice -> [S]."""
-    return a[:, -1] - b[:, -1]
+def lead(one: Trained, other: Trained) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """(seeds that both finished [S], steps [T], the former's bound on test images less the latter's [S, T])."""
+    both = [s for s in one.seeds if s in other.seeds]
+    if not both:
+        return both, np.zeros(1, np.int64), np.zeros((0, 1))
+    a, b = (t.curve("bound_test")[1][[t.seeds.index(s) for s in both]] for t in (one, other))
+    return both, one.curve("bound_test")[0], a - b
 
 
-def _least(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The smallest advantage at any number of samples: [S, T] twice -> [S]."""
-    return (a - b).min(axis=1)
-
-
-def _difference(
-    one: Trained | None, other: Trained | None, *, steps: int, data: tuple[Dataset, ...], of: Any
-) -> Measured:
-    """Of the test curves of two trainings, paired by seed."""
+def _difference(one: Trained | None, other: Trained | None, *, steps: int, data: tuple[Dataset, ...]) -> Measured:
+    """The lead at the end."""
     if one is None or other is None:
         return Measured([], note="not part of this budget")
-    both = [s for s in one.seeds if s in other.seeds]
-    curves = [
-        t.curve("bound_test")[1][[t.seeds.index(s) for s in both]] if both else np.zeros((0, 1)) for t in (one, other)
-    ]
+    seeds, at, ahead = lead(one, other)
+    shown = sorted({0, len(at) // 2, len(at) - 1})
+    note = "the former leads by " + ", ".join(f"{draw.spread(ahead[:, i])} at step {at[i]:,}" for i in shown)
     failed = sorted({*one.failed, *other.failed})
-    first, second = (draw.spread(c[:, -1] - c[:, 0]) for c in curves)
+    return Measured(ahead[:, -1].tolist(), seeds, failed, steps, (one.config(), other.config()), data, note=note)
+
+
+def _smallest(trained: Mapping[Key, Trained], steps: int, data: tuple[Dataset, ...]) -> Measured:
+    """Seed by seed the least lead of AEVB at any width and mark; one below 0 is final, as more steps raise no least."""
+    widths = list(dict.fromkeys(width for _, width in trained))
+    pairs = {width: (trained["AEVB", width], trained["wake-sleep", width]) for width in widths}
+    ahead = {width: lead(*pair) for width, pair in pairs.items()}
+    seeds = [s for s in ahead[widths[0]][0] if all(s in own for own, _, _ in ahead.values())]
+    values, where = [], []
+    for s in seeds:
+        least, step, width = min(
+            (float(v), int(t), width)
+            for width, (own, at, gap) in ahead.items()
+            for t, v in zip(at, gap[own.index(s)], strict=True)
+        )
+        values.append(least)
+        where.append(f"seed {s}: {width} latents, step {step:,}")
+    both = [one for pair in pairs.values() for one in pair]
+    failed = sorted({s for one in both for s in one.failed})
     return Measured(
-        [float(v) for v in of(*curves)], both, failed, steps, (one.config(), other.config()), data,
-        note=f"from the first mark to the last the former's bound rises by {first}, the latter's by {second}",
+        values, seeds, failed, steps, [one.config() for one in both], data, flat=any(v <= 0 for v in values),
+        note="; ".join(where),
     )  # fmt: skip
-
-
-def _smallest(every: list[Measured]) -> Measured:
-    """Seed by seed the smallest of several measurements of the same seeds."""
-    seeds = [s for s in every[0].seeds if all(s in m.seeds for m in every)]
-    values = [min(m.values[list(m.seeds).index(s)] for m in every) for s in seeds]
-    failed = sorted({s for m in every for s in m.failed})
-    return dataclasses.replace(
-        every[0], values=values, seeds=seeds, failed=failed, config=[m.config for m in every], note=""
-    )
 
 
 def _bound_variances(one: Trained, steps: int, train: Dataset, test: Dataset) -> dict[str, Measured]:

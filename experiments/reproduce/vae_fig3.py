@@ -96,7 +96,8 @@ def figure3(job: Job) -> Outcome:
         f"full lines on the first {n:,} test images, dotted on as many training images. The paper's axes begin at -160 "
         f"nats and go to 60 million samples; Monte Carlo EM stops at {100 * steps['MCEM'] / 1e6:g} million here."
     )
-    return Outcome(found, [Table(title, columns, lines)], {"figure3.png": caption})
+    curves = {f"{TITLES[name]}, {size:,} images": t.record("train", "test") for (size, name), t in trained.items()}
+    return Outcome(found, [Table(title, columns, lines)], {"figure3.png": caption}, curves)
 
 
 def _at(trained: Trained, step: int) -> dict[int, float]:

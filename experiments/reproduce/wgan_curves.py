@@ -17,12 +17,16 @@ FILTER = 101  # steps, as in the released code
 PANELS = ("mlp", "dcgan", cells.BOTH_MLP)
 
 
+RAW = {"wgan": "wasserstein", "gan": "value"}
+"""What the estimates are filtered from."""
+
+
 def estimate(trained: Trained, algorithm: str, every: int) -> tuple[np.ndarray, np.ndarray]:
     """(steps [T], the estimate [S, T]) through a median filter over about FILTER steps, ends repeated.
 
     wgan: E f(x) - E f(g(z)); gan: V / 2 + log 2, V = E log D(x) + E log(1 - D(g(z))), a lower bound on JS.
     """
-    at, values = trained.curve("wasserstein" if algorithm == "wgan" else "value")
+    at, values = trained.curve(RAW[algorithm])
     values = np.asarray(values, np.float64) if algorithm == "wgan" else values / 2 + LOG2
     return at, smooth(values, every)
 
@@ -118,6 +122,10 @@ def run(job: Job) -> Outcome:
         {
             "fig3.png": f"Figure 3 of Arjovsky, Chintala & Bottou 2017 on MNIST, WGAN. {how} {high}",
             "fig4.png": f"Figure 4 of Arjovsky, Chintala & Bottou 2017 on MNIST, GAN. {how}",
+        },
+        {
+            f"{algorithm.upper()}, {cells.TITLES[name]}": one.record(RAW[algorithm], "frechet")
+            for (algorithm, name), one in there.items()
         },
     )
 

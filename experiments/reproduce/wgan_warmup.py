@@ -53,7 +53,7 @@ def estimate(trained: Trained, iterations: np.ndarray) -> np.ndarray:
 def run(job: Job) -> Outcome:
     end, every = cells.steps(job.budget), cells.log_every(job.budget)
     iterations, marks = np.arange(every, end + 1, every), np.array(cells.marks(job.budget))
-    rows, lines = dict[str, Measured](), []
+    rows, lines, curves = dict[str, Measured](), [], {}
     figure = plots.new_figure(7.8, 4.8)
     panels = figure.subplots(2, len(GENERATORS), sharex=True, height_ratios=(1.4, 1))
     for column, name in enumerate(GENERATORS):
@@ -75,6 +75,7 @@ def run(job: Job) -> Outcome:
         lines.append(
             [cells.TITLES[name], *(draw.spread(v) for v in found.values()), draw.spread(distance[:, -1]), last]
         )
+        curves[cells.TITLES[name]] = warm.record("wasserstein", "frechet")
         upper, lower = panels[:, column]
         draw.lines(upper, iterations, curve, draw.BLUE)
         draw.band(lower, marks, distance, draw.GREEN, "critic's warm-up", marker="o", markersize=3)
@@ -98,7 +99,7 @@ def run(job: Job) -> Outcome:
     )
     columns = ("nets", "rho with quality", "rho with iterations", "Frechet distance, end", "without the warm-up")
     title = f"The critic's warm-up after {end:,} generator iterations; Spearman's rho at ten checkpoints, mean +- sd."
-    return Outcome(rows, [Table(title, columns, lines)], {"fig3-warmup.png": caption})
+    return Outcome(rows, [Table(title, columns, lines)], {"fig3-warmup.png": caption}, curves)
 
 
 def _says(budget: str) -> str:

@@ -375,3 +375,5 @@ def test_numbers_are_shown_to_the_digits_of_their_errors():
     assert report._number(13.866, 0.0523) == "13.866 +- 0.052"
     assert report._number(1234.5, 123.0) == "1234 +- 123"
     assert report._duration(30) == "30 s" and report._duration(600) == "10 min" and report._duration(7200) == "2.0 h"
+    assert report._device("AMD EPYC, 1 core; AMD EPYC, 2 cores") == "1 core AMD EPYC; 2 cores AMD EPYC"
+    assert report._device("Intel(R) Xeon(R) Processor, 1 cores") == "1 core Intel Xeon"

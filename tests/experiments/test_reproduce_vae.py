@@ -1,7 +1,6 @@
 """AEVB's target: where curves are measured, variances of gradients against a closed form, a smoke run."""
 
 import dataclasses
-import types
 from types import SimpleNamespace
 
 import jax
@@ -76,11 +75,38 @@ def test_the_variance_is_that_of_the_gradients(key):
     assert float(found) == pytest.approx(np.var(gradients, axis=0, ddof=1).sum(), rel=1e-2)
 
 
-def test_differences_are_paired_by_seed_and_failures_counted():
-    a = job.Measured([1.0, 5.0, 3.0], seeds=(0, 1, 2))
-    b = job.Measured([2.0, 4.0], seeds=(0, 1), failed=(2,))
-    found = vae_fig2._smallest([a, b])
-    assert found.values == [1.0, 4.0] and found.seeds == [0, 1] and found.failed == [2]
+def curves(values, failed=()):
+    """A Trained whose bound on test images is `values`, seed -> [T], at steps 10, 20, ..."""
+    steps = tuple(10 * (i + 1) for i in range(len(next(iter(values.values())))))
+    runs = {
+        seed: SimpleNamespace(
+            seeds=(seed,), steps=steps, config=vae.Config(), metrics={"bound_test": np.array([own], np.float64)}
+        )
+        for seed, own in values.items()
+    }
+    return job.Trained(runs, failed)
+
+
+def test_leads_are_paired_by_seed_and_failures_counted():
+    sleep = curves({0: [0, 0, 0], 1: [0, 0, 0], 2: [0, 0, 0]})
+    pairs = {2: curves({0: [3, 1, 2], 1: [9, 8, 7], 2: [1, 1, 1]}), 5: curves({0: [4, 4, 4], 1: [5, 8, 9]}, (2,))}
+    trained = {(name, w): t for w, one in pairs.items() for name, t in (("AEVB", one), ("wake-sleep", sleep))}
+    found = vae_fig2._smallest(trained, 30, ())
+    assert found.values == [1.0, 5.0] and found.seeds == [0, 1] and found.failed == [2]
+    assert found.note == "seed 0: 2 latents, step 20; seed 1: 5 latents, step 10" and not found.flat
+    at_end = vae_fig2._difference(pairs[2], sleep, steps=30, data=())
+    assert at_end.values == [2.0, 7.0, 1.0] and "at step 10" in at_end.note and "at step 30" in at_end.note
+
+
+def test_a_least_lead_below_0_is_final():
+    trained = {("AEVB", 2): curves({0: [-1, 1], 1: [1, 1]}), ("wake-sleep", 2): curves({0: [0, 0], 1: [0, 0]})}
+    assert vae_fig2._smallest(trained, 20, ()).flat
+
+
+def test_a_record_has_each_seeds_values_along_training():
+    found = curves({3: [1.23456789, 2.0], 5: [3.0, 4.0]}).record("bound_test")
+    assert found == {"seeds": [3, 5], "bound_test": {"steps": [10, 20], "values": [[1.23457, 2.0], [3.0, 4.0]]}}
+    assert job.Trained({}, (3,)).record("bound_test") == {"seeds": []}
 
 
 def test_a_smoke_run_measures_variances(tmp_path, mnist):
@@ -129,7 +155,7 @@ def test_the_estimate_of_a_decoder_that_ignores_z_is_its_likelihood(tmp_path, ke
 
 def test_seconds_are_of_ten_thousand_steps_at_the_median_rate():
     def run(seeds, rates):
-        return types.SimpleNamespace(
+        return SimpleNamespace(
             seeds=seeds, steps=(10, 20, 30), config=None, metrics={"steps_per_second": np.array(rates)}
         )
 
