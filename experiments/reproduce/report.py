@@ -195,7 +195,8 @@ def _target(target: str, folder: Path) -> list[str]:
     entries = published.entries()[target]
     cells = [_cells(row, entries[row["id"].partition(".")[2]]) for row in rows]
     lines = [f"## {title}", *(["", body] if body else []), ""]
-    lines += [f"`make reproduce-{target}`", "", *_table(COLUMNS, [[c[name] for name in COLUMNS] for c in cells])]
+    lines += [f"`make reproduce-{target}`{_took(module, rows)}", ""]
+    lines += _table(COLUMNS, [[c[name] for name in COLUMNS] for c in cells])
     lines += ["", *_parts(target, module, folder, {row["id"].partition(".")[2]: row["budget"] for row in rows})]
     lines += ["<details><summary>Protocols, rules, splits, notes</summary>", ""]
     details = []
@@ -208,6 +209,13 @@ def _target(target: str, folder: Path) -> list[str]:
     lines += _table(columns, _as_above(_distinct(details), columns.index("protocol"), columns.index("splits")))
     lines += ["", "</details>", "", *_provenance(rows)]
     return lines
+
+
+def _took(module: Any, rows: Sequence[Mapping[str, Any]]) -> str:
+    """What all parts took one after the other, where any ran: each once, by the budget that the report shows first."""
+    seconds = {row["id"].partition(".")[2]: row["wall_seconds"] for row in results.best(rows)}
+    each = [max((seconds.get(name, 0.0) for name in part.rows), default=0.0) for part in module.PARTS]
+    return f" (what ran took {_duration(sum(each))}, one part after the other)" if any(each) else ""
 
 
 def _parts(target: str, module: Any, folder: Path, budgets: Mapping[str, str]) -> list[str]:
