@@ -108,6 +108,22 @@ def test_lines_go_between_different_classes_that_are_sure():
     assert len(dcgan_arithmetic.apart(np.array([-1, 5]), 1)[0]) == 0
 
 
+def test_halfway_on_latents_is_near_what_is_known_and_on_pixels_not(tmp_path, monkeypatch):
+    """Images are squares of latents, so that halves of both images lie off the curve that the images lie on."""
+    monkeypatch.setattr(inversion, "images", lambda config, state, z: np.square(z))
+    judge = SimpleNamespace(both=lambda x, progress: (x.astype(np.float32), np.stack([x[:, 0], 1 - x[:, 0]], axis=1)))
+    z = np.array([[0.0, 1.0], [1.0, 0.0], [0.2, 0.6], [0.8, 0.4]])
+    pool = dcgan_arithmetic.Pool(z, np.array([0, 1, 0, 1]), np.zeros(4), np.zeros(2))
+    trained = SimpleNamespace(config=lambda: None)
+    one = job.Job("cpu", (0, 1, 2), tmp_path, tmp_path)
+    known = np.concatenate([np.square((z[::2] + z[1::2]) / 2), [[9.0, 9.0]]]).astype(np.float32)
+    sure, far = dcgan_arithmetic._smoothness(one, trained, None, pool, judge, known)
+    np.testing.assert_allclose(far[:2], [0, np.mean([np.hypot(0.25, 0.25), np.hypot(0.09, 0.01)])], atol=1e-5)
+    np.testing.assert_allclose(sure[:2], [0.75, np.mean([0.5, 0.66])], atol=1e-6)
+    nobody = dataclasses.replace(pool, label=np.full(4, -1))
+    np.testing.assert_array_equal(dcgan_arithmetic._smoothness(one, trained, None, nobody, judge, known), 0)
+
+
 @pytest.mark.parametrize("prior", ["uniform", "normal"])
 def test_images_are_those_of_the_priors_latents(key, prior):
     """Of z itself, on the prior's scale; beyond a uniform prior's cube, of its face."""
