@@ -111,8 +111,9 @@ def linear_vae(job: Job, name: str, widths: Mapping[int, str], length: int) -> O
             flat=flat(at, gap, tolerance=0.1), note=f"probabilistic PCA: {best:.2f} nats; one draw of z an image",
         )  # fmt: skip
     axes.axhline(0, color=draw.GREY, linewidth=0.8, linestyle=":")
-    axes.set(xlabel="steps", ylabel="nats below probabilistic PCA, test set", xscale="log", yscale="symlog")
+    axes.set(xlabel="steps", ylabel="nats below probabilistic PCA, test set", yscale="symlog")
     axes.set_ylim(bottom=-0.5)
+    axes.xaxis.set_major_formatter(lambda s, _: plots.thousands(s))
     axes.legend(frameon=False, fontsize=8)
     plots.clean(axes)
     plots.render(figure, job.figures / f"{name}.png")
