@@ -34,9 +34,10 @@ class Question:
 QUESTIONS = (
     Question(
         "How does a VAE differ from PCA?",
-        "A linear VAE is probabilistic PCA: its bound ends {pca.linear_vae:.2f} nats below the exact likelihood with 30 "
-        "latents, {pca.linear_vae_10:.2f} with 10 and {pca.linear_vae_100:.2f} with 100. With nets between, a VAE's squared error is {pca.vae_below_pca_30:.2f} below PCA's of "
-        "{pca.reconstruction_30:.2f} at 30 numbers an image, and {pca.vae_below_pca_2:.2f} below it at 2 numbers.",
+        "A linear VAE is probabilistic PCA: its bound ends {pca.linear_vae:.2f} nats below the exact likelihood with "
+        "30 latents, {pca.linear_vae_10:.2f} with 10 and {pca.linear_vae_100:.2f} with 100. With nets between, a VAE's "
+        "squared error is {pca.vae_below_pca_30:.2f} below PCA's of {pca.reconstruction_30:.2f} at 30 numbers an "
+        "image, and {pca.vae_below_pca_2:.2f} below it at 2 numbers.",
         "pca/errors.png",
         "pca",
     ),
