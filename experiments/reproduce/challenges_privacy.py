@@ -7,7 +7,7 @@ the same split, MNIST's test split being of other writers.
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -180,10 +180,7 @@ def _distances(
     n: int,
 ) -> float:
     """Adds the Frechet distance of both GANs on n images to what was found; returns that of blank images."""
-    extractor = samples.network(job, name)
-    count = job.choose(200, 10_000, 10_000)
-    reference = frechet.statistics(extractor.both(job.load(name, f"train[{sizes(job.budget)[-1]}:]").x)[0])
-    judge = samples.judge(extractor, reference)
+    judge, count = _judge(job, name), _count(job)
     for kind in ("GAN", PRIVATE):
         one = trained[kind, n]
         for seed in one.seeds:
@@ -194,8 +191,34 @@ def _distances(
 
             value = job.kept(f"{kind}-{n}-{seed}-frechet", distance, of=(steps(job.budget), count))
             found[kind, n][seed] = {**found[kind, n][seed], "frechet": value}
-    shape = job.load(name, "train[:1]").x.shape[1:]
-    return judge(np.zeros((count, *shape), np.float32))["frechet"]
+    return judge(_blank(job, name))["frechet"]
+
+
+def _count(job: Job) -> int:
+    return int(job.choose(200, 10_000, 10_000))
+
+
+def _judge(job: Job, name: str) -> Callable[[np.ndarray], dict[str, float]]:
+    """Against images that no model here was trained on."""
+    extractor = samples.network(job, name)
+    reference = frechet.statistics(extractor.both(job.load(name, f"train[{sizes(job.budget)[-1]}:]").x)[0])
+    return samples.judge(extractor, reference)
+
+
+def _blank(job: Job, name: str) -> np.ndarray:
+    return np.zeros((_count(job), *job.load(name, "train[:1]").x.shape[1:]), np.float32)
+
+
+def scale(job: Job) -> Outcome:
+    """Between what a Frechet distance lies: as many real images, and as many pictures of nothing."""
+    name = samples.dataset(job, "mnist")
+    judge = _judge(job, name)
+    real, others = job.load(name, f"train[:{_count(job)}]"), job.load(name, f"train[{sizes(job.budget)[-1]}:]")
+    rows = {
+        "privacy_real": Measured([judge(real.x)["frechet"]], exact=True, data=(real, others)),
+        "privacy_blank": Measured([judge(_blank(job, name))["frechet"]], exact=True, data=(others,)),
+    }
+    return Outcome(rows)
 
 
 def _cell(seeds: Mapping[int, Mapping[str, float]], name: str) -> str:
@@ -235,16 +258,24 @@ def _draw_samples(job: Job, trained: Mapping[tuple[str, int], Trained], n: int) 
     return True
 
 
-PART = Part(
-    "privacy",
-    (
-        "privacy_gan", "privacy_vae", "privacy_gan_many", "privacy_vae_many", "privacy_gan_data", "privacy_vae_data",
-        "privacy_gan_open",
-        "privacy_gan_private", "privacy_defends", "privacy_price", "privacy_epsilon",
+PARTS = (
+    Part(
+        "privacy",
+        (
+            "privacy_gan", "privacy_vae", "privacy_gan_many", "privacy_vae_many", "privacy_gan_data",
+            "privacy_vae_data", "privacy_gan_open", "privacy_gan_private", "privacy_defends", "privacy_price",
+            "privacy_epsilon",
+        ),
+        run,
+        says(
+            "membership inference on GANs and VAEs of few and many images, and a GAN by DP-SGD", "20 steps",
+            "10,000 steps each, some 18 minutes a seed", "100,000 steps each",
+        ),
     ),
-    run,
-    says(
-        "membership inference on GANs and VAEs of few and many images, and a GAN by DP-SGD", "20 steps",
-        "10,000 steps each, some 18 minutes a seed", "100,000 steps each",
+    Part(
+        "privacy_scale",
+        ("privacy_real", "privacy_blank"),
+        scale,
+        says("the Frechet distance of real images and of blank ones", *["half a minute"] * 3),
     ),
 )  # fmt: skip

@@ -111,7 +111,7 @@ QUESTIONS = (
         "{challenges.privacy_vae_many.mean:.0%} (a guess: 50%). On 5,000 images the GAN's does in "
         "{challenges.privacy_gan_open.mean:.0%}, and in {challenges.privacy_gan_private.mean:.0%} if it learns by "
         "DP-SGD (epsilon 10 at delta 1e-5), which adds {challenges.privacy_price:,.0f} to its samples' Frechet "
-        "distance.",
+        "distance (real images have {challenges.privacy_real:.1f}, blank ones {challenges.privacy_blank:,.0f}).",
         "challenges/privacy.png",
         "challenges",
     ),

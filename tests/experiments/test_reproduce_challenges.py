@@ -91,3 +91,9 @@ def test_a_smoke_run_of_privacy(tmp_path):
     assert found["privacy_epsilon"]["ours"]["values"] == [pytest.approx(10.1, abs=0.05)]
     assert found["privacy_gan_data"]["ours"]["n"] == 2 and "epsilon" in found["privacy_defends"]["note"]
     assert pictures("challenges", tmp_path) == {"privacy.png", "privacy-samples.png"}
+
+
+def test_real_images_are_nearer_to_others_than_blank_ones(tmp_path):
+    found = smoke("challenges", tmp_path, "privacy_scale")
+    real, blank = (found[f"privacy_{name}"]["ours"]["values"] for name in ("real", "blank"))
+    assert 0 <= real[0] < blank[0] / 4
