@@ -136,7 +136,7 @@ READINGS = (
         "generator, by the text's algorithm 1 {wgan.spearman_wgan:.2f}. By the text the estimate rises at first, while "
         "the critic catches up, and falls then: the figure, which falls all the way, is as the code has it, unless its "
         "first mark lies after that rise, as it would in the paper's hundreds of thousands of steps. With an MLP "
-        "neither follows quality so far ({wgan.spearman_wgan_mlp_warm:.2f} and {wgan.spearman_wgan_mlp:.2f}).",
+        "neither follows quality by then ({wgan.spearman_wgan_mlp_warm:.2f} and {wgan.spearman_wgan_mlp:.2f}).",
         "wgan/fig3.png",
         "wgan",
     ),
@@ -168,8 +168,8 @@ READINGS = (
         "pixels to 1e-7, is at {gan.table1:.0f} nats within {gan.table1.steps:,} steps; with the bias kept off 0 and 1 "
         "by .001 the three seeds are at {gan.table1_margin:.0f} within {gan.table1_margin.steps:,}, and with a normal "
         "z in place of a uniform one at {gan.table1_normal:.0f}, where the released recipe is by then (target gan, "
-        "part variants). Games are lost with either bias. Neither change leads the released recipe so far; what 500 "
-        "epochs of each give is not known here.",
+        "part variants). Games are lost with either bias. Neither change leads the released recipe by "
+        "then.",
         "",
         "gan",
     ),
@@ -189,8 +189,8 @@ READINGS = (
         "{vaegan.mnist_fakes_samples.steps:,} steps. Of the rest the text says nothing: the distance without the "
         "code's shared batch statistics less that with them is {vaegan.mnist_one_batch_samples:.1f}, the similarity "
         "with them less that without {vaegan.mnist_one_batch_similarity:.3f}; for its balance rule the two are "
-        "{vaegan.mnist_balance_samples:.1f} and {vaegan.mnist_balance_similarity:.3f}: no gain by either so far, "
-        "which is a fiftieth of the paper's training.",
+        "{vaegan.mnist_balance_samples:.1f} and {vaegan.mnist_balance_similarity:.3f}: no gain by either by "
+        "then.",
         "",
         "vaegan",
     ),
