@@ -37,6 +37,36 @@ def test_the_schedule_is_the_papers():
     assert models.optimizer(1e-4).stages == ()
 
 
+@pytest.mark.parametrize(("budget", "rate"), [("cpu", 5.2e-4), ("paper", 1e-4)])
+def test_the_second_objective_goes_on_at_the_last_rate_of_the_first(budget, rate):
+    last = models.optimizer().rate(models.steps(budget) - 1)
+    assert models.switch_rate(budget) == pytest.approx(float(last)) == pytest.approx(rate)
+
+
+def test_a_dear_bound_of_some_images_speaks_of_all():
+    """Unbiased, with the error that it has: over draws of which images have it, the mean of all is met."""
+    rng = np.random.default_rng(0)
+    cheap = rng.normal(-100, 25, 400)
+    dear = cheap + rng.gamma(2, 1, 400)
+    found, errors, plain = [], [], []
+    for _ in range(300):
+        order = rng.permutation(400)
+        values = models.complete(dear[order[:40]], cheap[order])
+        found.append(values.mean())
+        errors.append((values - cheap[order]).std(ddof=1) / np.sqrt(400))  # the images themselves are all there
+        plain.append(dear[order[:40]].mean())
+    assert np.mean(found) == pytest.approx(dear.mean(), abs=0.05)
+    assert np.std(found) == pytest.approx(np.mean(errors), rel=0.15) and np.std(found) < np.std(plain) / 10
+    np.testing.assert_allclose(models.complete(dear, cheap), dear, rtol=1e-12)
+
+
+def test_bounds_of_more_samples_are_no_lower():
+    even = {"bounds": [-95.0, -91.0, -90.0, -89.5, -89.4]}
+    dip = {"bounds": [-95.0, -91.0, -91.5, -89.5, -89.4]}
+    assert iwae._least_step(even, even) == pytest.approx(0.1) and iwae._least_step(even, dip) == pytest.approx(-0.5)
+    assert iwae._looseness(even) == pytest.approx(5.6)
+
+
 @pytest.mark.parametrize("tag", ["one", "two"])
 def test_models_differ_by_objective_and_samples_alone(tag):
     configs = {model.name: models.config(model, "paper") for model in models.MODELS[tag]}
