@@ -123,8 +123,9 @@ def trajectories(job: Job) -> Outcome:
     }
     _draw_paths(job, walks)
     caption = (
-        "Figure 3 of the paper: alternating gradient descent on the Dirac-GAN from (1, 1), red, by steps of .2; arrows "
-        "are v, the cross is the equilibrium; psi of the WGAN may not enter the shaded parts."
+        "Figure 3 of the paper: gradient descent on the Dirac-GAN from (1, 1) by steps of .2, one player after the "
+        "other (red) and, which the paper does not draw, both at once (thin, blue). Arrows are v, the cross is the "
+        "equilibrium; psi of the WGAN may not enter the shaded parts."
     )
     lines = [[name, *(f"{radius[name, order][-1]:.3g}" for order in ORDERS)] for name in PANELS]
     table = Table(f"Distance to the equilibrium after {STEPS} steps of {H} from (1, 1).", ("method", *ORDERS), lines)
@@ -175,7 +176,7 @@ def spectra(job: Job) -> Outcome:
     }
     _draw_spectra(job)
     caption = (
-        "Eigenvalues of v'(0) for the regularised Dirac-GAN: lines are closed forms, points come from the library's "
+        "Eigenvalues of v'(0) for the regularised Dirac-GAN: lines are closed forms, circles come from the library's "
         "losses by automatic differentiation. Below the critical value the flow spirals in, above it does not turn."
     )
     return Outcome(rows, figures={"eigenvalues.png": caption})
@@ -205,24 +206,44 @@ def every_loss(job: Job) -> Outcome:
             lines.append([name, order, *(f"{distance[loss, name, order][-1]:.2g}" for loss in SLOPES)])
     title = f"Distance to the equilibrium after {STEPS} steps of {H} from (1, 1), for every loss; 1.4 at the start."
     table = Table(title, ("regulariser", "updates", *(loss.replace("_", " ") for loss in SLOPES)), lines)
+    spectrum = [[name, *(_spectrum(games[loss, name]) for loss in SLOPES)] for name in REGULARISERS]
+    of_flow = Table(
+        f"Eigenvalues of v'(0) for every loss and, in brackets, by what a step of {H} multiplies the distance near 0: "
+        "both players at once, one after the other. A clip acts away from 0 alone; the penalty on the slope's distance "
+        "from 1 has no derivative there.",
+        ("regulariser", *(loss.replace("_", " ") for loss in SLOPES)),
+        spectrum,
+    )
     _draw_distances(job, distance)
     caption = (
         "Distance to the equilibrium, alternating updates: a panel a regulariser with its weight, a line a loss of the "
         "library, cut off below 1e-6. Dashed, as they lie on another: the non-saturating loss on the relativistic one, "
         "hinge on Wasserstein."
     )
-    return Outcome(rows, [table], {"losses.png": caption})
+    return Outcome(rows, [of_flow, table], {"losses.png": caption})
+
+
+def _spectrum(game: Game) -> str:
+    """`-0.15 +- 0.48i (1.005, 1.000)`."""
+    if game.gradient_penalty:
+        return "no derivative"
+    first, second = sorted(eigenvalues(jacobian(game)), key=lambda value: value.real)
+    turns = abs(first.imag) > 1e-3
+    text = f"{first.real:.2f} +- {abs(first.imag):.2f}i" if turns else f"{first.real:.2f}, {second.real:.2f}"
+    by = ", ".join(f"{factor(game, H, order):.3f}" for order in ORDERS)
+    return f"{text.replace('-0.00', '0.00')} ({by})"
 
 
 def library(job: Job) -> Outcome:
     """gan.train_step with nets of one parameter each, beside the recursion."""
-    off = {}
-    for loss in SLOPES:
-        for name in ("none", "R1, .3"):
-            off[loss, name] = compare(Game(loss, **REGULARISERS[name]))
+    kinds = ("none", "R1, .3")
+    off = {(loss, name): compare(Game(loss, **REGULARISERS[name])) for loss in SLOPES for name in kinds}
     worst = max(off, key=lambda key: off[key])
     note = f"largest of {len(off)}: {worst[0].replace('_', ' ')}, regulariser {worst[1]}"
-    return Outcome({"train_step": _exact(off[worst], note)})
+    lines = [[name, *(f"{off[loss, name]:.1e}" for loss in SLOPES)] for name in kinds]
+    title = "Largest distance between a step of gan.train_step and one of the recursion, by loss."
+    table = Table(title, ("regulariser", *(loss.replace("_", " ") for loss in SLOPES)), lines)
+    return Outcome({"train_step": _exact(off[worst], note)}, [table])
 
 
 def compare(game: Game, steps: int = STEPS) -> float:
@@ -261,7 +282,8 @@ def _draw_paths(job: Job, walks: dict[tuple[str, str], np.ndarray]) -> None:
         arrows = np.asarray(jax.jit(jax.vmap(field, in_axes=(None, 0)))(game, jnp.asarray(at, jnp.float32)))
         axes.quiver(*at.T, *arrows.T, color=draw.GREY, alpha=0.7, width=0.004)
         walk = walks[name, "alternating"]
-        axes.plot(*walk.T, color=draw.RED, linewidth=0.9, marker=".", markersize=2.5)
+        axes.plot(*walks[name, "simultaneous"].T, color=draw.BLUE, linewidth=0.6, alpha=0.8, label="both at once")
+        axes.plot(*walk.T, color=draw.RED, linewidth=0.9, marker=".", markersize=2.5, label="one after the other")
         axes.plot(*walk[0], "o", color=draw.RED, markersize=5)
         axes.plot(0, 0, "x", color="0.15", markersize=7, markeredgewidth=1.6)
         if np.isfinite(game.clip):
@@ -272,6 +294,7 @@ def _draw_paths(job: Job, walks: dict[tuple[str, str], np.ndarray]) -> None:
         plots.clean(axes, grid_lines=False)
     figure.supxlabel(r"$\theta$", fontsize=10)
     figure.supylabel(r"$\psi$", fontsize=10)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False, fontsize=9)
     plots.render(figure, job.figures / "trajectories.png")
 
 
@@ -290,7 +313,9 @@ def _draw_spectra(job: Job) -> None:
         axes.set(xlabel=label or r"$\gamma$ of consensus optimisation", xlim=(0, 3.05))
         plots.clean(axes)
     figure.axes[0].set_ylabel("eigenvalues of v'(0)")
-    figure.axes[0].legend(frameon=False, fontsize=8)
+    figure.axes[0].plot([], [], "o", color="0.3", markersize=3.5, markerfacecolor="white", label="the library's losses")
+    figure.axes[0].plot([], [], color="0.3", label="closed form")
+    figure.axes[0].legend(frameon=False, fontsize=8, loc="lower left")
     plots.render(figure, job.figures / "eigenvalues.png")
 
 
