@@ -61,7 +61,8 @@ QUESTIONS = (
         "How wide should a VAE's latent space be?",
         "After {challenges.width_wide.steps:,} steps the bound with 20 latents lies {challenges.width_narrow:.1f} nats "
         "above that with 2, and {challenges.width_wide:.2f} above that with 200, of "
-        "which the encoder uses {challenges.width_active:.0f}.",
+        "which the encoder uses {challenges.width_active:.0f} (Kingma and Welling, after more steps, saw superfluous "
+        "latents do no harm).",
         "challenges/width.png",
         "challenges",
     ),
