@@ -9,4 +9,4 @@ names that paper.
 
 from experiments.reproduce import challenges_blur, challenges_collapse, challenges_privacy, challenges_vae
 
-PARTS = (*challenges_vae.PARTS, challenges_blur.PART, challenges_collapse.PART, *challenges_privacy.PARTS)
+PARTS = (*challenges_vae.PARTS, challenges_blur.PART, *challenges_collapse.PARTS, *challenges_privacy.PARTS)

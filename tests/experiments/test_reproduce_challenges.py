@@ -22,7 +22,8 @@ def test_every_part_fills_rows_of_the_published_ones():
 
 
 def test_half_of_the_modes_is_a_collapse():
-    assert [ring.collapsed(m) for m in (0, 1, 4, 5, 8)] == [True, True, True, False, False]
+    assert [ring.collapsed(m, 8) for m in (0, 1, 4, 5, 8)] == [True, True, True, False, False]
+    assert ring.collapsed(12, 25) and not ring.collapsed(13, 25)
 
 
 @pytest.mark.parametrize("loss", ring.LOSSES)
@@ -41,13 +42,14 @@ def test_a_loss_alone_and_with_the_penalty_differ_by_it_alone(loss):
         assert plain.clip == 0.01 and plain.n_critic == 5 and plain.generator_optimizer.rule == "rmsprop"
 
 
-def test_a_mode_is_covered_by_a_hundredth_of_the_samples():
-    centres = np.array([[0.0, 0.0], [1.0, 0.0]])
+def test_a_mode_is_covered_by_a_hundredth_of_the_samples_where_it_has_an_eighth_of_the_data():
+    centres = np.stack([np.arange(8.0), np.zeros(8)], axis=1)
     x = np.zeros((200, 2))
     x[0] = centres[1]
     assert ring.covered(x, centres) == (1, 1.0)
     x[1], x[2:102] = centres[1], 0.5  # two of 200 are enough; half are near to none
     assert ring.covered(x, centres) == (2, 0.5)
+    assert ring.covered(x, centres[:4])[0] == 1  # of four modes each has a quarter: two are too few
 
 
 def test_a_band_is_of_the_seeds_that_every_column_has():
@@ -60,6 +62,13 @@ def test_a_smoke_run(tmp_path):
     assert found["collapse_non_saturating"]["ours"]["n"] == 2 and found["collapse_hinge"]["ours"] is None
     assert found["width_wide"]["verdict"].startswith("not run")
     assert pictures("challenges", tmp_path) == {"collapse.png", "samples.png"}
+
+
+def test_the_grid_counts_modes_and_not_collapses(tmp_path):
+    found = smoke("challenges", tmp_path, "collapse_grid")
+    assert found["collapse_grid_non_saturating"]["ours"]["n"] == 2
+    assert all(0 <= m <= 25 for m in found["collapse_grid_non_saturating"]["ours"]["values"])
+    assert pictures("challenges", tmp_path) == {"collapse_grid.png", "samples_grid.png"}
 
 
 def test_two_games_differ_by_their_privacy_alone():
