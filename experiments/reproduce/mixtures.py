@@ -9,7 +9,7 @@ own numbers stand below, and those of uniform random points, which hit many mode
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -149,13 +149,17 @@ def run(job: Job, tag: str) -> Outcome:
         data=(data,),
         note=f"good {perfect['good']:.1%}, reverse KL {perfect['kl']:.4f}",
     )
-    worst = {packing: min(each, key=lambda s: each[s]["modes"]) for packing, each in found.items() if each}
-    _draw_samples(job, tag, mixture, centres, points, trained, worst)
+    ranked = {
+        packing: sorted(each, key=lambda s: (each[s]["modes"], each[s]["good"]))
+        for packing, each in found.items()
+        if each
+    }
+    _draw_samples(job, tag, mixture, centres, points, trained, ranked)
     _draw_curves(job, tag, trained, len(centres))
     captions = {
-        f"{tag}-samples.png": f"Figure 2 of PacGAN on the {mixture.name}: {SAMPLES:,} samples of the first seed, and "
-        "below of the seed that finds the fewest modes, each after the steps that the table names; crosses are the "
-        "modes.",
+        f"{tag}-samples.png": f"Figure 2 of PacGAN on the {mixture.name}: {SAMPLES:,} samples of the seed that "
+        "finds the most modes, and below of the one that finds the fewest (of equals, those with more and less good "
+        "samples), each after the steps that the table names; crosses are the modes.",
         f"{tag}-modes.png": f"The {mixture.name} against steps: modes found, the share of good samples, reverse KL; "
         "mean and range over seeds.",
     }
@@ -192,18 +196,18 @@ def _draw_samples(
     centres: np.ndarray,
     points: np.ndarray,
     trained: dict[int, Trained],
-    worst: Mapping[int, int],
+    ranked: Mapping[int, Sequence[int]],
 ) -> None:
-    """worst: a seed of each packing that has any, for the second row."""
+    """ranked: the seeds of each packing that has any, from the worst to the best."""
 
     def draws(packing: int, seed: int) -> np.ndarray:
         one = trained[packing]
         return np.asarray(gan.sample(one.config(), one.state(seed), jax.random.key(0), SAMPLES))
 
     panels = [("target", points[:SAMPLES])]
-    panels += [(title(packing), draws(packing, trained[packing].seeds[0])) for packing in worst]
-    panels += [("", points[:SAMPLES])]
-    panels += [(f"{title(packing)}, seed {seed}", draws(packing, seed)) for packing, seed in worst.items()]
+    for which in (-1, 0):
+        panels += [(f"{title(k)}, seed {seeds[which]}", draws(k, seeds[which])) for k, seeds in ranked.items()]
+        panels += [("", points[:SAMPLES])] if which else []
     columns = len(panels) // 2
     figure = plots.new_figure(2.1 * columns, 4.6)
     for i, (axes, (name, x)) in enumerate(zip(figure.subplots(2, columns, squeeze=False).flat, panels, strict=True)):
