@@ -110,7 +110,8 @@ def continuous(job: Job) -> Outcome:
         estimates.table(job, models.MODELS, found, linear), _rankings(found),
         estimates.diagnostics(job, models.MODELS, found),
     ]  # fmt: skip
-    return Outcome(rows, tables, captions)
+    curves = {m.name: trained[m.name].record("validation_elbo") for m in models.MODELS if m.has_encoder}
+    return Outcome(rows, tables, captions, curves)
 
 
 def gmmn(job: Job) -> Outcome:
@@ -195,7 +196,7 @@ def _draw_bounds(job: Job, trained: Mapping[str, Trained]) -> None:
         at, values = trained[model.name].curve("validation_elbo")
         draw.band(axes, at, values, colour, model.name, marker="o", markersize=3.5)
     axes.set(xlabel="steps", ylabel="bound, validation images, nats")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8)  # of no seeds, no warning
     plots.clean(axes)
     plots.render(figure, job.figures / "bounds.png")
 

@@ -107,12 +107,13 @@ QUESTIONS = (
     Question(
         "Does a model give its training data away?",
         "After {challenges.privacy_gan.steps:,} steps on 1,000 images a GAN's discriminator scores a training image "
-        "above a new one in {challenges.privacy_gan.mean:.0%} of the pairs, a VAE's bound in "
-        "{challenges.privacy_vae.mean:.0%}; on 50,000 images in {challenges.privacy_gan_many.mean:.0%} and "
-        "{challenges.privacy_vae_many.mean:.0%} (a guess: 50%). On 5,000 images the GAN's does in "
-        "{challenges.privacy_gan_open.mean:.0%}, and in {challenges.privacy_gan_private.mean:.0%} if it learns by "
-        "DP-SGD (epsilon 10 at delta 1e-5), which adds {challenges.privacy_price:,.0f} to its samples' Frechet "
-        "distance (real images have {challenges.privacy_real:.1f}, blank ones {challenges.privacy_blank:,.0f}).",
+        "above a new one in {challenges.privacy_gan:.1%} of the pairs, a VAE's bound in "
+        "{challenges.privacy_vae:.1%}; on 50,000 images in {challenges.privacy_gan_many:.1%} and "
+        "{challenges.privacy_vae_many:.1%} (a guess: 50%). On 5,000 images the GAN's does in "
+        "{challenges.privacy_gan_open:.1%}, and in {challenges.privacy_gan_private:.1%} if it learns by DP-SGD "
+        "(epsilon 10 at delta 1e-5): but then its samples are noise, {challenges.privacy_price:,.0f} further from "
+        "real images in Frechet distance, where blank ones are {challenges.privacy_blank:,.0f} away (by the same "
+        "network, trained once more).",
         "challenges/privacy.png",
         "challenges",
     ),
