@@ -179,8 +179,8 @@ def _draw(job: Job, found: Mapping[str, estimates.Numbers], linear: Mapping[int,
                               color=colour, ha="right" if side < 0 else "left")  # fmt: skip
     for k, value in linear.items():
         axes.axhline(value, color=draw.GREY, linewidth=0.9, linestyle=":")
-        axes.annotate(f"probabilistic PCA, {k}", (len(order) - 0.55, value), (0, 3), textcoords="offset points",
-                      fontsize=7, color="0.4", ha="right")  # fmt: skip
+        axes.annotate(f"probabilistic PCA, {k}", (1.5, value), (0, 3), textcoords="offset points", fontsize=7,
+                      color="0.4", ha="center")  # between two models' marks  # fmt: skip
     axes.set_xticks(range(len(order)), order)
     axes.set(ylabel="log-likelihood of test images, nats", xlim=(-0.6, len(order) - 0.4))
     axes.set_ylim(bottom=max(axes.get_ylim()[0], LOWEST))
