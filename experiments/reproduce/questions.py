@@ -58,6 +58,18 @@ QUESTIONS = (
         "gan",
     ),
     Question(
+        "How likely are real images under a GAN?",
+        "Less than under a linear model, so far. By annealed importance sampling, with a Gaussian around what the net "
+        "puts out, a test image has {likelihood.ais_gan50:.0f} nats under a GAN of 50 latents after "
+        "{likelihood.ais_gan50.steps:,} steps, {likelihood.ais_vae10:.0f} under a VAE of 10 and "
+        "{likelihood.ais_vae50:.0f} under one of 50 (lower bounds, of which the last is at most "
+        "{likelihood.gap_vae50:.0f} too low, by bidirectional Monte Carlo); probabilistic PCA with 50 components has "
+        "{likelihood.ppca_50:.0f}. Parzen windows of their samples rank the VAEs the other way: "
+        "{likelihood.kde_vae10:.0f} for 10 latents and {likelihood.kde_vae50:.0f} for 50.",
+        "likelihood/rankings.png",
+        "likelihood",
+    ),
+    Question(
         "How wide should a VAE's latent space be?",
         "After {challenges.width_wide.steps:,} steps the bound with 20 latents lies {challenges.width_narrow:.1f} nats "
         "above that with 2, and {challenges.width_wide:.2f} above that with 200, of "
