@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
@@ -292,6 +293,11 @@ def commit() -> str:
     return git("rev-parse", "HEAD")
 
 
+@functools.cache
+def _rules_at(commit: str) -> dict[str, dict[str, published.Entry]]:
+    return published.read(git("show", f"{commit}:experiments/published.toml"))
+
+
 def rule_came_first(row: Mapping[str, Any]) -> bool:
     """Whether the row's rule, value and all, stood in published.toml in the commit that the row was run at.
 
@@ -301,8 +307,7 @@ def rule_came_first(row: Mapping[str, Any]) -> bool:
         ValueError: a commit that this checkout does not have.
     """
     target, _, name = row["id"].partition(".")
-    then = published.read(git("show", f"{row['commit']}:experiments/published.toml"))
-    entry = then.get(target, {}).get(name)
+    entry = _rules_at(row["commit"]).get(target, {}).get(name)
     now = published.entries()[target].get(name)
     kept = entry is None or not entry.early or (now is not None and bool(now.early))  # which only takes agreement away
     return kept and entry is not None and entry.sha256 == row["rule_sha256"]
