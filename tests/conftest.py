@@ -27,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What has been imported stays: walking it again for each traced program's garbage is 7 % of the time."""
+    """What has been imported stays: walking it again for every traced program takes several percent of the time."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(50_000, 20, 10)
 
 
 @pytest.fixture
