@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.reproduce import draw, iwae_noise
+from experiments.reproduce import draw, iwae_noise, iwae_optimizers
 from experiments.reproduce import iwae_models as models
 from experiments.reproduce.iwae_models import Model
 from experiments.reproduce.job import Job, Measured, Outcome, Part, Table, Trained, over_seeds, says
@@ -366,5 +366,6 @@ PARTS = (
             "6,517,260 steps more",
         ),
     ),
+    iwae_optimizers.PART,
     iwae_noise.PART,
 )  # fmt: skip

@@ -30,6 +30,8 @@ class Model:
     name: str
     bound: str
     samples: int
+    text: bool = False
+    """Trained by the text's optimiser, not the released code's."""
 
     @property
     def algorithm(self) -> Any:
@@ -97,12 +99,19 @@ def optimizer(rate: float | None = None, epoch: int = EPOCH) -> Optimizer:
     )  # fmt: skip
 
 
+def text_optimizer() -> Optimizer:
+    """The text's Adam: beta1 .9, beta2 .999, eps 1e-4, second moments from 0, rates not rounded."""
+    stages = tuple((start, 10 ** (-i / 7)) for i, (start, _) in enumerate(optimizer().stages))
+    return Optimizer(rule="adam", learning_rate=1e-3, momentum=0.9, eps=1e-4, stages=stages)
+
+
 def config(model: Model, budget: str, rate: float | None = None) -> Any:
     small = budget == "smoke"
     first, second = ((16,), (8,)) if small else ((200, 200), (100, 100))
     shared: dict[str, Any] = {
         "bias_from_data": True, "bound": model.bound, "samples": min(model.samples, 3) if small else model.samples,
-        "optimizer": optimizer(rate), "batch_size": BATCH, "splits": (f"train[:{TRAIN}]", f"train[{TRAIN}:]", "test"),
+        "optimizer": text_optimizer() if model.text else optimizer(rate), "batch_size": BATCH,
+        "splits": (f"train[:{TRAIN}]", f"train[{TRAIN}:]", "test"),
     }  # fmt: skip
     encoder = functools.partial(nets.MLPEncoder, activation=nn.tanh)
     decoder = nets.MLPDecoder(hidden=first, activation=nn.tanh)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.reproduce import iwae, job, published
+from experiments.reproduce import iwae, iwae_optimizers, job, published
 from experiments.reproduce import iwae_models as models
-from tests.smoke import smoke
+from tests.smoke import pictures, smoke
 from vaegan_jax import nets, plots, vae
 
 
@@ -74,6 +74,19 @@ def test_models_differ_by_objective_and_samples_alone(tag):
         ("elbo", 1), ("elbo", 5), ("elbo", 50), ("iwae", 5), ("iwae", 50),
     ]  # fmt: skip
     assert len({(c.optimizer, c.decoder, c.latents) for c in configs.values()}) == 1
+
+
+def test_the_texts_adam_beside_the_codes():
+    """Nothing else differs; both follow the stages, whose rates the code rounds."""
+    code = models.MODELS["one"][0]
+    by_code, by_text = (models.config(dataclasses.replace(code, text=text), "paper") for text in (False, True))
+    assert dataclasses.replace(by_text, optimizer=by_code.optimizer) == by_code
+    text = by_text.optimizer
+    assert (text.momentum, text.b2, text.eps, text.second_moment) == (0.9, 0.999, 1e-4, 0.0)
+    for step in (0, models.EPOCH - 1, models.EPOCH, 3_279 * models.EPOCH):
+        theirs, ours = (float(each.rate(jnp.int32(step))) for each in (by_code.optimizer, text))
+        assert ours == pytest.approx(theirs, rel=0.03)
+    assert float(text.rate(jnp.int32(models.EPOCH))) == pytest.approx(1e-3 * 10 ** (-1 / 7))
 
 
 @pytest.mark.parametrize("tag", ["one", "two"])
@@ -157,6 +170,15 @@ def test_figures_of_units_curves_and_samples(tmp_path, monkeypatch, lost):
     if not lost:
         assert lines[0].get_ydata().tolist() == pytest.approx([1.0, 0.1, 0.001])
     assert len(drawn["curves-one.png"].axes[0].lines) == (0 if lost else 5)
+
+
+def test_a_smoke_run_of_both_optimisers(tmp_path, mnist):
+    mnist("train")
+    found = smoke("iwae", tmp_path, "optimizers")
+    assert all(
+        found[row]["ours"]["mean"] and found[row]["verdict"].startswith("not comp") for row in iwae_optimizers.PART.rows
+    )
+    assert pictures("iwae", tmp_path) == {"optimizers.png"}
 
 
 def test_a_smoke_run_of_switching(tmp_path, mnist, monkeypatch):
