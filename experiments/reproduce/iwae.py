@@ -262,7 +262,7 @@ def _draw_curves(job: Job, tag: str, trained: Mapping[str, Trained]) -> None:
     for model in models.MODELS[tag]:
         at, values = trained[model.name].curve(f"validation_{model.bound}")
         draw.band(axes, at, values, COLOURS[model.name], _label(model.name), marker="o", markersize=3)
-    axes.set(xscale="log", xlabel="steps", ylabel="bound, validation images, nats")
+    axes.set(xlabel="steps", ylabel="bound, validation images, nats")
     axes.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8)  # of no seeds, no warning
     plots.clean(axes)
     plots.render(figure, job.figures / f"curves-{tag}.png")

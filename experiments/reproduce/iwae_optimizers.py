@@ -34,7 +34,7 @@ def optimizers(job: Job) -> Outcome:
         for model, whose, style in ((code, "code", "-"), (text, "text", "--")):
             curve = trained[model.name].curve(f"validation_{model.bound}")
             draw.band(axes, *curve, colour, f"{name}, the {whose}'s Adam", linestyle=style)
-    axes.set(xscale="log", xlabel="steps", ylabel="bound, validation images, nats")
+    axes.set(xlabel="steps", ylabel="bound, validation images, nats")
     axes.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8)  # of no seeds, no warning
     plots.clean(axes)
     plots.render(figure, job.figures / "optimizers.png")

@@ -122,6 +122,26 @@ QUESTIONS = (
         ),
     ),
     Question(
+        "Does it help a discriminator to judge two samples at once?",
+        "PacGAN's answer, against collapse. On a ring of eight modes of deviation .01 a GAN's 2,500 samples find "
+        "{mixtures.ring_modes_1:.1f} modes after {mixtures.ring_modes_1.steps:,} steps over ten seeds, with two at "
+        "once {mixtures.ring_modes_2:.1f}, and the divergence of their shares from even ones falls by "
+        "{mixtures.ring_less_kl:.2f} nats; {mixtures.ring_good_1:.0f} % and {mixtures.ring_good_2:.0f} % lie within "
+        "three deviations of a mode (of the mixture itself 99 %).",
+        "mixtures/ring-samples.png",
+        "mixtures",
+    ),
+    Question(
+        "Is a tighter bound a better one?",
+        "For the model it may be: after {iwae.one_equal_50.steps:,} steps on MNIST the importance-weighted bound of 50 "
+        "samples has led to a log p(x) {iwae.one_equal_50:.2f} nats above that of the ELBO with 50 (three seeds; Burda "
+        "et al., after 250 times the steps: 1.57). For the encoder it is not: its own bound, of one sample, is "
+        "{iwae.one_looser:.1f} nats looser, and near the optimum of a Gaussian model its gradient's signal over noise "
+        "goes with k, the number of samples, as k^{iwae.noise_encoder:.2f}, the model's as k^{iwae.noise_model:.2f}.",
+        "iwae/table1-one.png",
+        "iwae",
+    ),
+    Question(
         "Does a model give its training data away?",
         "After {challenges.privacy_gan.steps:,} steps on 1,000 images a GAN's discriminator scores a training image "
         "above a new one in {challenges.privacy_gan:.1%} of the pairs, a VAE's bound in "
@@ -199,6 +219,15 @@ READINGS = (
         "published number, 3.1 (from memory), is nearest to what is had with all.",
         "",
         "dcgan",
+    ),
+    Question(
+        "Adam (Burda et al., section 5)",
+        "by the text beta1 is .9, by the released code .99, with second moments from 1. After "
+        "{iwae.text_vae_1.steps:,} steps the text's changes the negative log-likelihood of the VAE with one sample by "
+        "{iwae.text_vae_1:.2f} nats, of the IWAE with five by {iwae.text_iwae_5:.2f} (less is better). Its rates are "
+        "rounded besides, its 59,600 images (the text: 60,000) never shuffled; here they are.",
+        "iwae/optimizers.png",
+        "iwae",
     ),
     Question(
         "What Dis sees at once, and when it waits (Larsen et al.)",
