@@ -160,19 +160,22 @@ def _counted(verdict: str) -> str:
 
 
 def _remark(verdict: str, row: Mapping[str, Any], entry: Entry) -> str:
-    """What a verdict before the published schedule's end is to be read with: nothing after it."""
+    """What a verdict is to be read with: which way it points before the schedule's end, and what seeds leave open."""
+    contrary = entry.rule.opposite() if entry.rule else None
+    values = row["ours"]["values"] if row["ours"] else []
+    if verdict == "not reproduced" and contrary and not contrary.holds(values, entry.value):
+        return "" if row["failed_seeds"] or not values else f": undecided by {len(values)} seeds"
     if entry.steps is None or row["steps"] >= entry.steps:
         return ""
     if verdict in ("reproduced", "claim holds"):
         return f" at {row['steps']:,} of {entry.steps:,} steps"
-    if verdict.startswith("budget too small") and entry.rule and row["ours"]:
-        contrary = entry.rule.opposite()
-        if entry.rule.holds(row["ours"]["values"], entry.value):  # but a seed failed, or it is too early to say
+    if verdict.startswith("budget too small") and entry.rule and values:
+        if entry.rule.holds(values, entry.value):  # but a seed failed, or it is too early to say
             return "" if row["failed_seeds"] or not entry.early else f"; so far it agrees, but {entry.early}"
-        if contrary and contrary.holds(row["ours"]["values"], entry.value):
+        if contrary and contrary.holds(values, entry.value):
             return "; so far the other way"
         if contrary:
-            return f"; so far undecided by {row['ours']['n']} seeds"
+            return f"; so far undecided by {len(values)} seeds"
     return ""
 
 

@@ -257,7 +257,7 @@ def test_parts_that_end_at_once_lose_no_rows(tmp_path):
     assert {r["id"] for r in results.read("gan", tmp_path) if r["budget"] == "cpu"} == {f"gan.{n}" for n in known}
 
 
-def test_a_verdict_before_the_published_end_says_which_way_it_points():
+def test_a_verdict_says_which_way_it_points_and_what_seeds_leave_open():
     def remark(verdict, values, steps, kind="above", early="", failed=()):
         entry = dataclasses.replace(ENTRIES["a"], steps=2000, rule=published.Rule(kind, 0.0, "b"))
         entry = dataclasses.replace(entry, early=early)
@@ -274,7 +274,11 @@ def test_a_verdict_before_the_published_end_says_which_way_it_points():
     said = remark(short, [1.0, 1.1, 1.2], 1000, early="so does a model that has hardly learned")
     assert said == "; so far it agrees, but so does a model that has hardly learned"
     assert remark(short, [1.0, 1.1, 1.2], 1000, failed=(3,)) == ""  # which the number beside it says
-    assert remark("not reproduced", [1.0], 1000) == remark("not comparable: x", [1.0], 1000) == ""
+    assert remark("not comparable: x", [1.0], 1000) == ""
+    assert (
+        remark("not reproduced", [-1.0, -1.1, -1.2], 2000) == "" == remark("not reproduced", [-1.0], 2000, "at_least")
+    )
+    assert remark("not reproduced", [-1.0, 3.0, 1.2], 2000) == ": undecided by 3 seeds"
 
 
 def test_texts_are_the_entrys_and_values_that_say_more_than_their_mean_are_shown():
