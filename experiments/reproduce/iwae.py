@@ -42,33 +42,13 @@ COLOURS = {"vae_1": draw.GREY, "vae_5": "#e08f9b", "vae_50": draw.RED, "iwae_5":
 DRAWN = 20  # samples of each model in the figure
 
 
-def train(job: Job, tag: str, names: Sequence[str] = ()) -> tuple[dict[str, Trained], Numbers]:
-    """The models of a number of layers, all of them unless named, and what was measured of each."""
-    chosen = [model for model in models.MODELS[tag] if not names or model.name in names]
-    trained = {model.name: models.train(job, model) for model in chosen}
-    found = {
-        model.name: {seed: models.measure(job, model, trained[model.name], seed) for seed in trained[model.name].seeds}
-        for model in chosen
-    }
-    return trained, found
-
-
-def _worse(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
-    return float(a["nll"] - b["nll"])
-
-
-def _paired(a: Mapping[int, Any], b: Mapping[int, Any]) -> str:
-    """Of a difference between two models, each by seed: how much other test images would move it."""
-    return f"standard error of the paired difference over images {draw.paired_error(a, b, 'nll_each')}"
-
-
 def table1(job: Job, tag: str) -> Outcome:
     """One of the table's halves."""
-    trained, found = train(job, tag)
+    trained, found = models.train_and_measure(job, models.MODELS[tag])
     row = functools.partial(over_seeds, trained, found, steps=models.steps(job.budget), data=models.data(job))
 
     def less(a: str, b: str) -> Measured:
-        return row(_worse, a, b, note=_paired(found[a], found[b]))
+        return row(models.worse, a, b, note=models.paired(found[a], found[b]))
 
     rows = {
         f"{tag}_{name}": row(
@@ -94,11 +74,11 @@ def table1(job: Job, tag: str) -> Outcome:
         f"{tag}_more_active": row(lambda a, b: a["units"][0] - b["units"][0], "iwae_50", "vae_1"),
     }
     if tag == "two":
-        one, one_found = train(job, "one", ["iwae_50"])
+        one, one_found = models.train_and_measure(job, models.MODELS["one"][-1:])
         rows["two_over_one"] = over_seeds(
             {"one": one["iwae_50"], "two": trained["iwae_50"]}, {"one": one_found["iwae_50"], "two": found["iwae_50"]},
-            _worse, "one", "two", steps=models.steps(job.budget), data=models.data(job),
-            note=_paired(one_found["iwae_50"], found["iwae_50"]),
+            models.worse, "one", "two", steps=models.steps(job.budget), data=models.data(job),
+            note=models.paired(one_found["iwae_50"], found["iwae_50"]),
         )  # fmt: skip
     else:
         rows["one_dead_units"] = _dead_units(job, trained)
@@ -150,7 +130,7 @@ def _ladder(job: Job, tag: str, found: Numbers) -> Table:
     for name, seeds in found.items():
         bounds = np.array([v["bounds"] for v in seeds.values()]).reshape(len(seeds), len(how.samples))
         cells = [draw.spread(bounds[:, i], 5) for i in range(len(how.samples))]
-        lines.append([_label(name), *cells, draw.spread([v["gap"] for v in seeds.values()])])
+        lines.append([models.label(name), *cells, draw.spread([v["gap"] for v in seeds.values()])])
     title = (
         f"What the number of samples does to the bound on test images, {tag} layer{'' if tag == 'one' else 's'}, nats: "
         f"the same nets, whatever they were trained by. Last, by how much the bound of {how.samples[models.CHEAP - 1]} "
@@ -200,7 +180,7 @@ def _draw(job: Job, tag: str, found: Numbers) -> None:
     names = [f"{kind}_{k}" for k in ks for kind in ("vae", "iwae")]
     seeds = [s for s in found[names[0]] if all(s in found[name] for name in names)]
     theirs = [said[f"vae_{k}"][0] - said[f"iwae_{k}"][0] for k in ks]
-    gained = [[_worse(found[f"vae_{k}"][s], found[f"iwae_{k}"][s]) for k in ks] for s in seeds]
+    gained = [[models.worse(found[f"vae_{k}"][s], found[f"iwae_{k}"][s]) for k in ks] for s in seeds]
     _curve(middle, at=ks, theirs=theirs, ours=gained, colour=draw.GREEN, kind="VAE less IWAE")
     middle.axhline(0, color=draw.GREY, linewidth=0.8, linestyle=":")
     active = "active units" + (" (squares: second layer)" if layers > 1 else "")
@@ -233,12 +213,6 @@ def _curve(
     draw.band(axes, at, ours, colour, f"{kind}, ours", marker=marker, markersize=4)
 
 
-def _label(name: str) -> str:
-    """`IWAE, k = 50` of `iwae_50`."""
-    kind, _, k = name.partition("_")
-    return f"{kind.upper()}, k = {k}"
-
-
 def _draw_units(job: Job, tag: str, found: Numbers) -> None:
     layers = len(_units(PUBLISHED[tag]["vae_1"][1]))
     figure = plots.new_figure(4.8 * layers, 3.2)
@@ -246,7 +220,7 @@ def _draw_units(job: Job, tag: str, found: Numbers) -> None:
         for name, seeds in found.items():
             values = [np.sort(v["variances"][i])[::-1] for v in seeds.values()]
             if values:
-                draw.band(axes, range(1, len(values[0]) + 1), values, COLOURS[name], _label(name), log=True)
+                draw.band(axes, range(1, len(values[0]) + 1), values, COLOURS[name], models.label(name), log=True)
         axes.axhline(models.ACTIVE, color=draw.GREY, linewidth=0.8, linestyle=":")
         which = "" if layers == 1 else f", layer {i + 1}"
         axes.set(yscale="log", xlabel=f"unit{which}", ylabel="variance of its posterior mean")
@@ -261,7 +235,7 @@ def _draw_curves(job: Job, tag: str, trained: Mapping[str, Trained]) -> None:
     axes = figure.subplots()
     for model in models.MODELS[tag]:
         at, values = trained[model.name].curve(f"validation_{model.bound}")
-        draw.band(axes, at, values, COLOURS[model.name], _label(model.name), marker="o", markersize=3)
+        draw.band(axes, at, values, COLOURS[model.name], models.label(model.name), marker="o", markersize=3)
     axes.set(xlabel="steps", ylabel="bound, validation images, nats")
     axes.legend(*axes.get_legend_handles_labels(), frameon=False, fontsize=8)  # of no seeds, no warning
     plots.clean(axes)
@@ -274,7 +248,7 @@ def _draw_samples(job: Job, tag: str, trained: Mapping[str, Trained]) -> None:
         one = trained[model.name]
         if one.seeds:
             x = model.algorithm.sample(one.config(), one.state(one.seeds[0]), jax.random.key(0), DRAWN)
-            pictures.append((_label(model.name), np.asarray(x)))
+            pictures.append((models.label(model.name), np.asarray(x)))
     if pictures:
         draw.panels(pictures, job.figures / f"samples-{tag}.png", columns=DRAWN)
 
@@ -296,11 +270,11 @@ def switching(job: Job) -> Outcome:
 
     def control(before: str, after: str) -> str:
         both = [s for s in found[before] if s in found[after]]
-        gains = [_worse(found[before][s], found[after][s]) for s in both]
+        gains = [models.worse(found[before][s], found[after][s]) for s in both]
         return f"as many steps more of the first objective are worth {draw.spread(gains)} nats"
 
     def less(a: str, b: str, note: str = "") -> Measured:
-        return row(_worse, a, b, note="; ".join(filter(None, [note, _paired(found[a], found[b])])))
+        return row(models.worse, a, b, note="; ".join(filter(None, [note, models.paired(found[a], found[b])])))
 
     rows = {
         "vae_to_iwae": row(lambda v: v["nll"], "vae_to_iwae"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.reproduce import draw
 from experiments.reproduce.job import Job, Trained
 from vaegan_jax import hierarchical, metrics, nets, vae
 from vaegan_jax.data.dataset import Dataset
@@ -190,6 +192,34 @@ def measure(job: Job, model: Model, trained: Trained, seed: int) -> dict[str, An
     )  # fmt: skip
     job.tick()
     return found
+
+
+def train_and_measure(
+    job: Job, models: Sequence[Model]
+) -> tuple[dict[str, Trained], dict[str, dict[int, dict[str, Any]]]]:
+    """What is trained of each model, by its name, and what `measure` finds, by seed below that."""
+    trained = {model.name: train(job, model) for model in models}
+    found = {
+        model.name: {seed: measure(job, model, trained[model.name], seed) for seed in trained[model.name].seeds}
+        for model in models
+    }
+    return trained, found
+
+
+def worse(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """By how many nats a's negative log-likelihood is higher, of two that `measure` found."""
+    return float(a["nll"] - b["nll"])
+
+
+def paired(a: Mapping[int, Any], b: Mapping[int, Any]) -> str:
+    """Of a difference between two models, each by seed: how much other test images would move it."""
+    return f"standard error of the paired difference over images {draw.paired_error(a, b, 'nll_each')}"
+
+
+def label(name: str) -> str:
+    """`IWAE, k = 50` of `iwae_50`."""
+    kind, _, k = name.partition("_")
+    return f"{kind.upper()}, k = {k}"
 
 
 def _settings(job: Job) -> tuple[Any, ...]:
